@@ -36,6 +36,7 @@ from manager.api.routes import (
     incidents,
     monitoring,
     notifications,
+    now,
     policies,
     policy_groups,
     policy_revisions,
@@ -58,7 +59,7 @@ _ABOUT = (
     "Lists come in pages: nextCursor is the cursor of the next one, and null at the end."
 )
 _ROUTERS = (
-    monitoring, registration, agents, agent_changes, agent_policy, rule_policies, threats, events, policies,
+    monitoring, now, registration, agents, agent_changes, agent_policy, rule_policies, threats, events, policies,
     policy_groups, policy_revisions, incidents, blocks, feeds, allowlist, responses, protection, tokens, access,
     session, audit, notifications, documentation, console,
 )  # fmt: skip

@@ -144,6 +144,10 @@ class Queries(Protocol):
         """Return the summary of the fleet."""
         ...
 
+    def situation(self, now: float, organizations: Organizations = None) -> Record:
+        """Return who may have got in, whom blocks hurt, the approvals that wait, the agents that are not seen."""
+        ...
+
     def threats(
         self,
         *,

@@ -18,6 +18,7 @@ from manager.api.middleware.client_address import ClientAddresses
 from manager.api.middleware.rate_limits import SlidingWindow
 from manager.api.ports import CommandGateway, NoNotifications, Notifications, Queries, Record
 from manager.api.rule_check import RuleCheck
+from manager.api.shared_reads import SharedReads
 from manager.domain.agents.clones import Clone
 from manager.domain.agents.refused_registrations import RefusedHost
 from manager.domain.budget import Budget
@@ -62,6 +63,7 @@ class Services:
         held_back: returns the agents with undelivered reports.
         refused_registrations: returns the hosts that were refused within a day before a time, the newest first.
         warnings: returns warnings for operators about lasting conditions.
+        lag: returns the seconds since nothing waited for the engine, and the number of messages that wait.
         channels: names of the notification channels.
         notifications: the state of the channels.
         on_token_rotated: called with an enrollment token whose secret was replaced.
@@ -69,6 +71,7 @@ class Services:
         user_names: masks user names that are no account, for viewers.
         tickets: tickets for the stream.
         sign_ins: counts the console's wrong tokens by address.
+        situations: shares one read of the situation among clients that ask at once.
         readers: threads that read the store, so that no query blocks another request.
     """
 
@@ -91,6 +94,7 @@ class Services:
     held_back: Callable[[], list[Record]] = list
     refused_registrations: Callable[[float], list[RefusedHost]] = lambda _now: []
     warnings: Callable[[], list[str]] = list
+    lag: Callable[[], Record] = lambda: {"behindSeconds": 0.0, "waitingMessages": 0}
     channels: frozenset[str] = frozenset()
     notifications: Notifications = field(default_factory=NoNotifications)
     on_token_rotated: Callable[[EnrollmentToken], None] = lambda _token: None
@@ -99,6 +103,7 @@ class Services:
     tickets: Tickets = field(default_factory=Tickets)
     sign_ins: SlidingWindow = field(default_factory=lambda: SlidingWindow(WRONG_TOKENS))
     rule_check: RuleCheck = field(default_factory=RuleCheck)
+    situations: SharedReads[Record] = field(default_factory=SharedReads)
     readers: ThreadPoolExecutor = field(default_factory=_reader_threads)
 
     async def read(self, query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

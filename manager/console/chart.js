@@ -6,6 +6,9 @@ import { table } from "./view.js";
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 480;
 const HEIGHT = 120;
+const ROW = 24;
+const LABEL = 80;
+const NUMBER = 60;
 
 function svg(tag, attributes, ...children) {
   const made = document.createElementNS(SVG, tag);
@@ -14,13 +17,38 @@ function svg(tag, attributes, ...children) {
   return made;
 }
 
-/** Return bars by name, with their numbers as a table. */
-export function bars(title, counts) {
+/** Return bars by name, with their numbers as a table; `what` heads the names. */
+export function bars(title, counts, what = "State") {
   const entries = Object.entries(counts);
   const most = Math.max(1, ...entries.map(([, count]) => count));
-  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${entries.length * 24}`, class: "bars", role: "img", "aria-label": title },
-    ...entries.map(([, count], index) => svg("rect", { x: 0, y: index * 24 + 4, width: Math.max(count ? 2 : 0, (WIDTH * count) / most), height: 16 })));
-  return el("figure", {}, el("figcaption", {}, title), drawing, table(["State", "Number"], entries, title));
+  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${entries.length * ROW}`, class: "bars", role: "img", "aria-label": title },
+    ...entries.map(([name, count], index) => svg("g", { class: name },
+      svg("rect", { x: LABEL, y: index * ROW + 4, width: Math.max(count ? 2 : 0, ((WIDTH - LABEL - NUMBER) * count) / most), height: 16 }),
+      svg("text", { x: 0, y: index * ROW + 17 }, name),
+      svg("text", { x: LABEL + Math.max(count ? 2 : 0, ((WIDTH - LABEL - NUMBER) * count) / most) + 6, y: index * ROW + 17 }, String(count)))));
+  return el("figure", {}, el("figcaption", {}, title), drawing, numbers(table([what, "Number"], entries, title)));
+}
+
+/** Return lines of times: half, 95 % and all of the hosts, one line each, with the numbers as a table. */
+export function spread(title, lines) {
+  const known = ({ seconds }) => ["50", "95", "100"].map((percent) => seconds[percent] ?? null);
+  const longest = Math.max(0.001, ...lines.flatMap(known).filter((value) => value !== null));
+  const place = (value) => (WIDTH - 8) * (value / longest) + 4;
+  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${lines.length * ROW}`, class: "spread", role: "img", "aria-label": title },
+    ...lines.map((line, index) => {
+      const values = known(line).filter((value) => value !== null);
+      const y = index * ROW + ROW / 2;
+      return svg("g", {}, svg("line", { x1: 4, x2: place(Math.max(...values)), y1: y, y2: y }),
+        ...values.map((value) => svg("circle", { cx: place(value), cy: y, r: 4 })));
+    }));
+  const seconds = (value) => (value === null ? "not reached" : `${value.toFixed(2)} s`);
+  return el("figure", {}, el("figcaption", {}, title), drawing,
+    numbers(table(["Incident", "Half", "95 %", "All"], lines.map((line) => [line.name, ...known(line).map(seconds)]), title)));
+}
+
+/** Return a table that a reader opens; screen readers find it as well. */
+function numbers(shown) {
+  return el("details", {}, el("summary", {}, "Numbers"), shown);
 }
 
 /**

@@ -5,6 +5,9 @@ import { el } from "./dom.js";
 const long = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const zone = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" });
 
+const short = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
+const DAY = 86_400_000;
+
 /** Return the short name of the reader's zone at a time. */
 function zoneAt(date) {
   return zone.formatToParts(date).find((part) => part.type === "timeZoneName").value;
@@ -19,10 +22,14 @@ export function distance(iso, now = Date.now()) {
   return seconds >= 0 ? `${count} ${unit} ago` : `in ${count} ${unit}`;
 }
 
-/** Return a time as an element; without one a dash. */
-export function time(iso, { ago = true } = {}) {
+/**
+ * Return a time as an element; without one a dash.
+ * `brief` leaves out the date and the seconds of a time within a day.
+ */
+export function time(iso, { ago = true, brief = false } = {}) {
   if (!iso) return "\u2013";
   const date = new Date(iso);
-  const text = `${long.format(date)} ${zoneAt(date)}`;
+  const near = brief && Math.abs(Date.now() - date) < DAY;
+  const text = near ? short.format(date) : `${long.format(date)} ${zoneAt(date)}`;
   return el("time", { datetime: iso, title: `${date.toISOString()} (UTC)` }, ago ? `${text} (${distance(iso)})` : text);
 }

@@ -113,6 +113,8 @@ class ManagerLoop:
             if engine.suspend_flooding(now):
                 mqtt.flush()
         engine.step(now)
+        if not engine.has_work:
+            manager.caught_up_at = now.monotonic
         with self._isolated("MQTT door"):
             manager.mqtt_door.tick()
         with self._isolated("notifier"):

@@ -88,6 +88,7 @@ class Manager:
             self.engine.restore_correlation(clock.read())
         self.engine.store_restored_policies(changed)
         self.mqtt.attach(self.engine.inbox, self.engine)
+        self.caught_up_at = clock.read().monotonic
         self.batches = histograms.batches
         self.certificates = transport.watch(self.mqtt_door.reload_certificate, self.mqtt_door.peer_expiries)
         self.certificates.tell = self.engine.system_events.certificate
@@ -119,6 +120,11 @@ class Manager:
         sentences = (*fleet.warnings.values(), *fleet.document_warnings.sentences)
         named = {name for document in tuple(fleet.policies.documents.values()) for name in channels_named(document)}
         return [*damage, *sentences, *self.notifier.warnings(named)]
+
+    def _lag(self) -> dict[str, float | int]:
+        """Return the seconds since nothing waited for the engine, and the number of messages that wait."""
+        behind = max(0.0, clock.read().monotonic - self.caught_up_at)
+        return {"behindSeconds": round(behind, 3), "waitingMessages": len(self.engine.inbox)}
 
     def _follow_rotation(self, token: EnrollmentToken) -> None:
         """Write a rotated enrollment token to its file; called in any thread, and not twice at once."""
@@ -160,6 +166,7 @@ class Manager:
             clones=lambda: fleet.clones.known,
             held_back=lambda: held_back.records(fleet),
             warnings=self._warnings,
+            lag=self._lag,
             user_names=fleet.user_names,
             channels=frozenset(settings.notifications),
             notifications=self.notifier,

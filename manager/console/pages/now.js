@@ -1,90 +1,91 @@
-/** The first screen: did anybody get in, do we hurt, what waits, where are we blind. */
+/** The first screen: did anybody get in, do we hurt, what waits, where are we blind. One request answers it. */
 
 import { get, list, query } from "../api.js";
 import { el, fill, link, path, quoted } from "../dom.js";
-import { recognizeButton } from "../recognize.js";
 import { distance, time } from "../time.js";
 import { seldom } from "../view.js";
+import { fleetCharts } from "./now_charts.js";
 
-const DAY = 86_400_000;
-const SHOWN = 3;
-const MOST = 200;
+const SHOWN = 2;
+const BEHIND = 5;
 
 export function open(place) {
   let ended = false;
-  let at = null;
+  const screen = el("div", {});
+  const charts = el("div", {});
+  fill(place, screen, charts);
   const read = async (background = false) => {
-    const found = await situation(background);
-    if (ended) return;
-    at = found.at;
-    fill(place, draw(found, read));
+    const found = await get("/api/now", { background });
+    if (!ended) fill(screen, draw(found));
+    return found;
   };
-  const again = seldom(2_000, () => read(true).catch(() => {}));
-  const timer = setInterval(again, 30_000);
-  return {
-    ready: read(),
-    event: () => again(),
-    end: () => { ended = true; clearInterval(timer); again.end(); },
-    get at() { return at; },
+  const drawCharts = async (found) => {
+    const incidents = await list("/api/incidents" + query({ merged: false, limit: 50 }), { background: true });
+    if (!ended) fill(charts, fleetCharts(found, incidents.records));
   };
+  const again = seldom(1_000, () => read(true).catch(() => {}));
+  const timer = setInterval(again, 25_000 + 10_000 * Math.random());  // consoles that were opened together ask apart
+  const first = read();
+  first.then((found) => requestIdleCallback(() => drawCharts(found).catch(() => {})), () => {});
+  return { ready: first, event: () => again(), end: () => { ended = true; clearInterval(timer); again.end(); } };
 }
 
-async function situation(background) {
-  const since = new Date(Date.now() - DAY).toISOString();
-  const asked = { background };
-  const [logins, waiting, overview, degraded, unenforced, unconfirmed, blocks] = await Promise.all([
-    list("/api/threats" + query({ type: "login_after_failures", severity: "critical", recognized: false, since, limit: 20 }), asked),
-    list("/api/incidents" + query({ response: "pending_approval", merged: false, limit: 50 }), asked),
-    get("/api/overview", asked),
-    list("/api/agents" + query({ health: "degraded", limit: MOST }), asked),
-    list("/api/agents" + query({ unenforced: true, limit: MOST }), asked),
-    list("/api/agents" + query({ unconfirmed: true, limit: MOST }), asked),
-    list("/api/blocks" + query({ kind: "ip", limit: MOST }), asked),
-  ]);
-  return { at: new Date(), logins, waiting, overview, degraded, unenforced, unconfirmed, blocks };
-}
-
-function draw({ at, logins, waiting, overview, degraded, unenforced, unconfirmed, blocks }, reread) {
-  const stale = overview.staleAgents;
-  const blind = stale + degraded.records.length + unconfirmed.records.length + overview.heldBack.length + overview.warnings.length;
+function draw(found) {
   return [
-    el("h1", { class: "faint" }, "Now"),
-    verdict(logins, overview, reread),
-    el("ul", { class: "four" },
-      line("got in", logins, logins.records.map((each) => el("li", {}, who(each), ", ", link(path("threats", each.id), "open")))),
-      line("we hurt", unenforced, unenforced.records.map((agent) => el("li", {},
-        link(path("agents", agent.agentId), quoted(agent.hostname)), ": ", reasons(agent)))),
-      line("waits for you", waiting, waiting.records.map((incident) => el("li", {},
-        link(path("incidents", incident.id), quoted(incident.value)), ` on ${incident.agentCount} hosts, `,
-        incident.approvalExpiresAt ? ["ends ", distance(incident.approvalExpiresAt)] : ""))),
-      lineOf("we are blind", blind, [
-        stale > 0 && el("li", {}, link("/agents?status=stale", `${stale} silent`)),
-        degraded.records.length > 0 && el("li", {}, link("/agents?health=degraded", `${number(degraded)} degraded`)),
-        unconfirmed.records.length > 0 && el("li", {}, link("/agents?unconfirmed=true", `${number(unconfirmed)} in trial or not in the mode that is wanted`)),
-        overview.heldBack.length > 0 && el("li", {}, `${overview.heldBack.length} with reports that do not arrive`),
-        overview.warnings.map((sentence) => el("li", {}, quoted(sentence, 500))),
-      ].flat().filter(Boolean))),
-    el("p", {}, "Dealt with: ", link("/blocks", `${number(blocks)} addresses are blocked now`),
-      `; ${overview.threatSummary.last24h.total ?? sum(overview.threatSummary.last24h)} reports within 24 h from ${overview.totalAgents} agents.`),
-    el("p", { class: "faint" }, "Read ", time(at.toISOString(), { ago: false }), "."),
+    el("h1", { class: "unseen" }, "Now"),
+    verdict(found),
+    el("ul", { class: "four" }, gotIn(found.gotIn), weHurt(found.weHurt), waits(found.waits), blind(found.blind, found.manager)),
+    dealtWith(found),
   ];
 }
 
-function verdict(logins, overview, reread) {
-  if (overview.totalAgents === 0) return el("p", { class: "verdict unknown" }, "No agent has registered yet.");
-  const [newest] = logins.records;
-  if (newest === undefined) {
-    return el("p", { class: "verdict", "data-verdict": "nobody" }, "Nobody got in, by what the guards have seen within 24 h.");
+function verdict({ agents, gotIn: { records, otherCritical }, blind: { stale, degraded, heldBack }, since }) {
+  if (agents.total === 0) return el("p", { class: "verdict unknown" }, "No agent has registered yet.");
+  const [login] = records;
+  if (login !== undefined) {
+    return el("p", { class: "verdict bad", "data-verdict": "somebody" }, "Somebody may be in: ", who(login),
+      el("span", { class: "line" }, link(path("threats", login.id), "open")));
   }
-  return el("p", { class: "verdict bad", "data-verdict": "somebody" }, "Somebody may be in: ", who(newest), ". ",
-    link(path("threats", newest.id), "open"), " ", recognizeButton(newest, reread));
+  if (otherCritical > 0) {
+    return el("p", { class: "verdict warn", "data-verdict": "critical" }, "Nobody logged in after failures, but ",
+      link("/threats?severity=critical", `${otherCritical} critical ${otherCritical === 1 ? "report" : "reports"}`), " to look at.");
+  }
+  const unseen = Math.max(stale.count, 0) + degraded.count + heldBack.count;
+  const seen = unseen > 0 ? `, as far as is seen: ${hosts(unseen)} cannot tell.` : ".";
+  return el("p", { class: "verdict" + (unseen > 0 ? " warn" : ""), "data-verdict": "nobody" }, "Nobody got in", seen,
+    el("small", {}, "No login after failures is reported since ", time(since, { ago: false, brief: true }), "."));
 }
 
-/** Return host, user, source and time of a login. */
-function who(threat) {
-  const { user, sourceIp } = threat.threat.evidence;
-  return [quoted(threat.hostname), user ? [", user ", quoted(user, 80)] : "", sourceIp ? [", from ", link("/threats?source=" + encodeURIComponent(sourceIp), quoted(sourceIp))] : "",
-    ", ", time(threat.eventTime)];
+/** Return host, user, source and time of a login, and what is known of its session. */
+export function who({ hostname, agentId, user, sourceIp, eventTime, vouched }) {
+  return [link(path("agents", agentId), quoted(hostname)), user ? [", user ", quoted(user, 80)] : "",
+    sourceIp ? [", from ", link("/threats?source=" + encodeURIComponent(sourceIp), quoted(sourceIp))] : "",
+    ", ", time(eventTime, { brief: true }), ", no end of the session seen", vouched ? "" : ", not proven by its host"];
+}
+
+function gotIn({ count, more, records, otherCritical }) {
+  const others = otherCritical > 0 && link("/threats?severity=critical", `${otherCritical} critical reports of other types`);
+  return line("got in", count + otherCritical, "/threats?type=login_after_failures&severity=critical", [
+    records.map((each) => [link(path("threats", each.id), "login"), " on ", who(each)]), others ? [others] : []].flat(), more);
+}
+
+function weHurt({ harm, unenforced }) {
+  const items = [
+    ...harm.records.map((each) => [harmed(each), each.incidentId ? [" ", link(path("incidents", each.incidentId), "incident")] : ""]),
+    ...unenforced.records.map((agent) => [link(path("agents", agent.agentId), quoted(agent.hostname)), ": ", reasons(agent)]),
+  ];
+  return line("we hurt", harm.count + unenforced.count, unenforced.count ? "/agents?unenforced=true" : "/blocks", items, harm.more);
+}
+
+/** Return what a block did: cut connections, did not hold, or was withdrawn because somebody logged in. */
+function harmed({ event, hostname, agentId, value, connections, reason, threatId, at }) {
+  const address = link("/blocks?value=" + encodeURIComponent(value ?? ""), quoted(value));
+  const where = hostname ? [" on ", link(path("agents", agentId), quoted(hostname))] : "";
+  const evidence = threatId ? [" (", link(path("threats", threatId), "why"), ")"] : "";
+  const cut = connections === 1 ? "cut 1 connection" : `cut ${connections} connections`;
+  const done = { block_cut_connections: `: ${cut} to other services`, block_withdrawn: ": withdrawn, somebody logged in from it" }[event]
+    ?? [": does not hold", reason ? [", ", quoted(reason)] : ""];
+  return ["block of ", address, where, done, evidence, ", ", time(at, { brief: true })];
 }
 
 function reasons(agent) {
@@ -92,22 +93,58 @@ function reasons(agent) {
   return given.length ? given.slice(0, 2).map(({ value, reason }, index) => [index ? "; " : "", quoted(value), " ", quoted(reason)]) : "blocks that do not hold";
 }
 
-function line(name, page, items) {
-  return lineOf(name, number(page), items, page.records.length);
+function waits({ count, records }) {
+  return line("waits for you", count, "/incidents?waits=true", records.map((each) => [
+    "block ", link(path("incidents", each.id), quoted(each.value)), ` on ${hosts(each.targetCount)} of `, quoted(each.organizationId),
+    each.approvalExpiresAt ? [": ", el("strong", {}, left(each.approvalExpiresAt)), " left"] : "", `, seen by ${hosts(each.agentCount)}`]));
 }
 
-function lineOf(name, count, items, size = count) {
-  const rest = items.length - SHOWN;
-  return el("li", { "data-line": name },
-    el("span", { class: "number" + (size ? " bad" : "") }, size ? `${name}: ${count}` : `${name}: 0`),
-    items.length ? el("ul", {}, items.slice(0, SHOWN), rest > 0 && el("li", { class: "faint" }, `and ${rest} more`)) : el("span", { class: "faint" }, "nothing"));
+/** Return the time left until a moment: "10 min". */
+function left(iso) {
+  return Date.parse(iso) > Date.now() ? distance(iso).replace(/^in /, "") : "no time";
 }
 
-/** Return the number of a list's records, with a plus where there are more pages. */
-function number({ records, cursor }) {
-  return records.length + (cursor ? "+" : "");
+function blind({ stale, degraded, unconfirmed, heldBack, channels, warnings }, manager) {
+  const some = (part, address, what) => part.count > 0 && [link(address, `${part.count} ${what}`), ": ", names(part)];
+  const late = manager.behindSeconds > BEHIND;
+  const items = [
+    manager.problem && ["the manager: ", quoted(manager.problem, 300)],
+    late && `the manager is ${Math.round(manager.behindSeconds)} s behind: ${manager.waitingMessages} messages wait`,
+    some(stale, "/agents?status=stale", "silent"),
+    some(degraded, "/agents?health=degraded", "degraded"),
+    some(heldBack, "/agents", "with reports that do not arrive"),
+    some(unconfirmed, "/agents?unconfirmed=true", "in trial or not in the mode that is wanted"),
+    ...channels.map((each) => [link("/notifications", "channel ", quoted(each.name)), " fails since ", time(each.failingSince, { brief: true }), ": ", quoted(each.reason)]),
+    ...warnings.filter((sentence) => !channels.some(({ name }) => sentence.startsWith(`notifications to ${name} fail`)))
+      .map((sentence) => quoted(sentence, 500)),
+  ].filter(Boolean);
+  const counted = stale.count + degraded.count + heldBack.count + unconfirmed.count;
+  const others = items.length - [stale, degraded, heldBack, unconfirmed].filter(({ count }) => count > 0).length;
+  return line("we are blind", counted + others, "/agents", items, false, 4);
 }
 
-function sum(counts) {
-  return Object.values(counts).reduce((total, each) => total + (typeof each === "number" ? each : 0), 0);
+/** Return the first hosts of a part, each with the time since when. */
+function names({ count, records }) {
+  const shown = records.slice(0, SHOWN).map((each, index) => [index ? ", " : "", link(path("agents", each.agentId), quoted(each.hostname)),
+    each.status === "stale" ? [" since ", time(each.statusSince, { brief: true })] : each.since ? [" since ", time(each.since, { brief: true })] : ""]);
+  return [shown, count > shown.length ? ` and ${count - shown.length} more` : ""];
+}
+
+/** Return one of the four lines: its number, zero or a link, and its first items. */
+function line(name, count, address, items, more = false, shown = SHOWN) {
+  const rest = count - Math.min(items.length, shown);
+  return el("li", { "data-line": name, "data-count": count },
+    el("span", { class: "number" + (count ? " bad" : "") }, `${name}: `, count ? link(address, `${count}${more ? "+" : ""}`) : "0"),
+    items.length > 0 && el("ul", {}, items.slice(0, shown).map((item) => el("li", {}, item)),
+      items.length > shown && rest > 0 && el("li", {}, link(address, `and ${rest} more`))));
+}
+
+function dealtWith({ dealtWith: { total, sources, blocks }, agents, at }) {
+  return el("p", { "data-line": "dealt with" }, "Dealt with: ", link("/threats", `${total} reports`),
+    ` from ${sources} ${sources === 1 ? "address" : "addresses"} within 24 h; `, link("/blocks", `${blocks} blocks in force`), ". ",
+    el("small", { class: "faint" }, `${agents.online} of ${agents.total} agents online, read `, time(at, { ago: false, brief: true }), "."));
+}
+
+function hosts(count) {
+  return count === 1 ? "1 host" : `${count} hosts`;
 }

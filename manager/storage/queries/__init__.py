@@ -18,6 +18,7 @@ from manager.storage.queries import (
     overview,
     policies,
     protection,
+    situation,
     summary,
     threat_search,
     threats,
@@ -103,6 +104,10 @@ class StoreQueries:
     def overview(self, now: float, organizations: Organizations = None) -> Record:
         """Return the fleet overview; `now` is in seconds since 1970."""
         return overview.overview(self._reader, now, organizations)
+
+    def situation(self, now: float, organizations: Organizations = None) -> Record:
+        """Return who may have got in, whom blocks hurt, the approvals that wait, the agents that are not seen."""
+        return situation.situation(self._reader, now, organizations)
 
     def threats(
         self,

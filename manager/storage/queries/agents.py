@@ -1,12 +1,12 @@
 """Agent records for the API: identity, state, vitals, applied and active policy."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import reduce
-from operator import or_
+from operator import and_, or_
 from typing import Any, NamedTuple
 
-from peewee import JOIN, OP, Expression, fn
+from peewee import JOIN, OP, Case, Expression, fn
 
 from manager.domain.agents.agent import State
 from manager.domain.agents.vitals_history import KEPT_FOR, PERIOD, period_of
@@ -183,6 +183,30 @@ def counts(reader: Reader) -> dict[str, int]:
     found = {row["state"]: row["agents"] for row in reader.rows(query.group_by(AgentTable.state))}
     by_state = {state.value: found.get(state.value, 0) for state in State}
     return {"total": sum(by_state.values()), **by_state}
+
+
+def tally(
+    reader: Reader, organizations: Collection[str] | None, wanted: Mapping[str, AgentFilter]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the number of agents in each state and of all as `total`, and of those that match each filter, by name.
+
+    One look at each agent of the organizations, or of all, answers for all filters.
+    """
+    filters = {state.value: AgentFilter(status=state.value) for state in State} | dict(wanted)
+    columns = [
+        fn.SUM(Case(None, ((reduce(and_, each.conditions()), 1),), 0)).alias(f"n_{name}")
+        for name, each in filters.items()
+    ]
+    query = AgentTable.select(fn.COUNT(AgentTable.number).alias("total"), *columns)
+    row = reader.rows(query.where(*AgentFilter(organizations=organizations).conditions()))[0]
+    states = {"total": row["total"], **{state.value: row[f"n_{state.value}"] or 0 for state in State}}
+    return states, {name: row[f"n_{name}"] or 0 for name in wanted}
+
+
+def ids(reader: Reader, wanted: AgentFilter, among: Collection[str]) -> list[str]:
+    """Return those of some agents' ids whose agents match."""
+    query = AgentTable.select(AgentTable.agent_id).where(*wanted.conditions(), AgentTable.agent_id.in_(list(among)))
+    return [row["agent_id"] for row in reader.rows(query)]
 
 
 def selection() -> Query:

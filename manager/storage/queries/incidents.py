@@ -25,7 +25,8 @@ class Size(NamedTuple):
     vouched: int
 
 
-_NOBODY = Size(0, 0)
+NOBODY = Size(0, 0)
+"""The size of an incident without members."""
 
 
 class IncidentFilter(NamedTuple):
@@ -90,7 +91,7 @@ def find(reader: Reader, incident_id: str) -> Record | None:
     )
     query = query.join(agent, JOIN.LEFT_OUTER, on=(agent.agent_id == member.agent_id)).order_by(member.agent_id)
     members = reader.rows(query.limit(MEMBERS_SHOWN))
-    size = _sizes(reader, [incident_id]).get(incident_id, _NOBODY)
+    size = sizes(reader, [incident_id]).get(incident_id, NOBODY)
     entries, more = blocks.page(reader, blocks.BlockFilter(incident_id=incident_id), MEMBERS_SHOWN, None)
     return {
         **record_of(row, [each["agent_id"] for each in members], size),
@@ -162,19 +163,20 @@ def _selection() -> Query:
 
 def _agents(reader: Reader, incident_ids: list[str]) -> dict[str, tuple[list[str], Size]]:
     """Return the first agents of each incident and its size, without reading all members of large incidents."""
-    sizes = _sizes(reader, incident_ids)
+    found_sizes = sizes(reader, incident_ids)
     found: dict[str, list[str]] = {incident_id: [] for incident_id in incident_ids}
-    small = [incident_id for incident_id in incident_ids if sizes.get(incident_id, _NOBODY).agents <= AGENTS_SHOWN]
+    small = [incident_id for incident_id in incident_ids if found_sizes.get(incident_id, NOBODY).agents <= AGENTS_SHOWN]
     lists = [small] if small else []
     lists += [[incident_id] for incident_id in incident_ids if incident_id not in set(small)]
     for wanted in lists:
         params = {"incident_ids": json.dumps(wanted), "limit": AGENTS_SHOWN * len(wanted)}
         for incident_id, agent_id in reader.select("incidents.first_members", params):
             found[incident_id].append(agent_id)
-    return {incident_id: (agent_ids, sizes.get(incident_id, _NOBODY)) for incident_id, agent_ids in found.items()}
+    return {incident_id: (agent_ids, found_sizes.get(incident_id, NOBODY)) for incident_id, agent_ids in found.items()}
 
 
-def _sizes(reader: Reader, incident_ids: list[str]) -> dict[str, Size]:
+def sizes(reader: Reader, incident_ids: list[str]) -> dict[str, Size]:
+    """Return the size of each incident that has members, by its id."""
     member = IncidentMemberTable
     query = member.select(
         member.incident,

@@ -1,6 +1,6 @@
 """Tables of events worth telling, and of what channels were told of them."""
 
-from peewee import BigAutoField, BigIntegerField, DoubleField, IntegerField, TextField
+from peewee import SQL, BigAutoField, BigIntegerField, DoubleField, IntegerField, TextField
 
 from manager.storage.tables.table import Table
 
@@ -26,6 +26,15 @@ class EventTable(Table):
 
         table_name = "event"
         indexes = ((("organization_id", "sequence"), False),)
+
+
+EventTable.add_index(
+    EventTable.index(
+        EventTable.at,
+        where=SQL("name IN ('block_cut_connections', 'block_ineffective', 'block_withdrawn')"),
+        name="event_of_harm",
+    )
+)
 
 
 class UntoldEventTable(Table):

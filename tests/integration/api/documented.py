@@ -131,6 +131,10 @@ ROWS = (
         *AGENT, "cpu", "memory", "uptime", "recentThreats", "history.0.at", "history.0.event",
         "history.0.detail", "activePolicyVersion")),
     Row("GET /api/agents/{agent_id}/vitals", own=True, data=("agentId", "periodSeconds", "periods")),
+    Row("GET /api/now", data=("at", "since", "agents.total", "gotIn.count", "gotIn.otherCritical", "weHurt.harm.count",
+                              "weHurt.unenforced.count", "waits.count", "blind.stale.count", "blind.degraded.count",
+                              "blind.unconfirmed.count", "blind.heldBack.count", "manager.behindSeconds",
+                              "dealtWith.total", "dealtWith.sources", "dealtWith.blocks")),
     Row("GET /api/overview", data=(
         "totalAgents", "onlineAgents", "staleAgents", "offlineAgents", "agents.0.agentId", "activePolicyVersion",
         "topThreats", "agentsByOs", "uptimeMs", "updatedAt",

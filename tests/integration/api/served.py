@@ -53,9 +53,14 @@ class Served:
     """A bench whose engine runs in a thread of its own, and the HTTP door in front of it."""
 
     def __init__(
-        self, directory: Path, reply_timeout: float = REPLY_TIMEOUT, queries: Any = None, **options: Any
+        self,
+        directory: Path,
+        reply_timeout: float = REPLY_TIMEOUT,
+        queries: Any = None,
+        bench: Bench | None = None,
+        **options: Any,
     ) -> None:
-        self._bench = Bench(directory)
+        self._bench = bench or Bench(directory)
         self._turn = threading.Lock()
         self._woken = threading.Event()
         self._ended = False

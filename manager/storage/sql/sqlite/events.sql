@@ -45,3 +45,10 @@ ORDER BY sequence LIMIT :limit;
 -- name: count_after
 SELECT count(*) FROM event
 WHERE sequence > :after AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)));
+
+-- name: harm
+-- Events on blocks that cut connections, did not hold, or were withdrawn because a person logged in, since a time.
+SELECT document FROM event
+WHERE name IN ('block_cut_connections', 'block_ineffective', 'block_withdrawn') AND at >= :since
+AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)))
+ORDER BY at DESC LIMIT :limit;
