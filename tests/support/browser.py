@@ -1,5 +1,6 @@
 """A real headless Chromium, driven through its driver by the WebDriver protocol; it reaches this host only."""
 
+import base64
 import json
 import shutil
 import socket
@@ -80,6 +81,10 @@ class Browser:
         """Drop all cookies, as a browser does that is signed in nowhere."""
         self._command("goog/cdp/execute", cmd="Network.clearBrowserCookies", params={})
 
+    def screenshot(self) -> bytes:
+        """Return the visible part of the page as PNG."""
+        return base64.b64decode(self._command_get("screenshot"))
+
     def requests(self) -> list[str]:
         """Return the addresses of all requests that pages made since this was last asked."""
         told = [json.loads(entry["message"])["message"] for entry in self._command("se/log", type="performance")]
@@ -94,6 +99,9 @@ class Browser:
         answer = self._http.post(f"{self._session}/{path}", json=members).json()["value"]
         assert not (isinstance(answer, dict) and "error" in answer), answer
         return answer
+
+    def _command_get(self, path: str) -> str:
+        return str(self._http.get(f"{self._session}/{path}").json()["value"])
 
     def _listens(self) -> bool:
         try:

@@ -39,7 +39,7 @@ function draw(found) {
   ];
 }
 
-function verdict({ agents, gotIn: { records, otherCritical }, blind: { stale, degraded, heldBack }, since }) {
+function verdict({ agents, gotIn: { records, otherCritical }, weHurt: { harm, unenforced }, waits: { count }, blind: { stale, degraded, heldBack } }) {
   if (agents.total === 0) return el("p", { class: "verdict unknown" }, "No agent has registered yet.");
   const [login] = records;
   if (login !== undefined) {
@@ -50,10 +50,11 @@ function verdict({ agents, gotIn: { records, otherCritical }, blind: { stale, de
     return el("p", { class: "verdict warn", "data-verdict": "critical" }, "Nobody logged in after failures, but ",
       link("/threats?severity=critical", `${otherCritical} critical ${otherCritical === 1 ? "report" : "reports"}`), " to look at.");
   }
-  const unseen = Math.max(stale.count, 0) + degraded.count + heldBack.count;
+  const nothing = count + harm.count + unenforced.count === 0;
+  const unseen = stale.count + degraded.count + heldBack.count;
   const seen = unseen > 0 ? `, as far as is seen: ${hosts(unseen)} cannot tell.` : ".";
   return el("p", { class: "verdict" + (unseen > 0 ? " warn" : ""), "data-verdict": "nobody" }, "Nobody got in", seen,
-    el("small", {}, "No login after failures is reported since ", time(since, { ago: false, brief: true }), "."));
+    el("small", {}, "No login after failures is reported within 24 h.", nothing ? " Nothing waits for you." : ""));
 }
 
 /** Return host, user, source and time of a login, and what is known of its session. */
@@ -64,9 +65,17 @@ export function who({ hostname, agentId, user, sourceIp, eventTime, vouched }) {
 }
 
 function gotIn({ count, more, records, otherCritical }) {
-  const others = otherCritical > 0 && link("/threats?severity=critical", `${otherCritical} critical reports of other types`);
+  const others = otherCritical > 0 && [link("/threats?severity=critical", `${otherCritical} critical reports of other types`)];
   return line("got in", count + otherCritical, "/threats?type=login_after_failures&severity=critical", [
-    records.map((each) => [link(path("threats", each.id), "login"), " on ", who(each)]), others ? [others] : []].flat(), more);
+    ...records.map((each, index) => [link(path("threats", each.id), "login"), " on ", index ? who(each) : quoted(each.hostname), answered(each)]),
+    ...(others ? [others] : [])], more);
+}
+
+/** Return what the guard did about a login by itself. */
+function answered({ response }) {
+  if (!response?.action) return ": nothing was done about it";
+  const done = { block_ip: "its address is blocked on the host", throttle_ip: "its address is slowed down, not blocked" }[response.action];
+  return response.outcome === "taken" && done ? `: ${done}` : [": ", quoted(response.action), " ", quoted(response.outcome ?? "")];
 }
 
 function weHurt({ harm, unenforced }) {
@@ -85,7 +94,8 @@ function harmed({ event, hostname, agentId, value, connections, reason, threatId
   const cut = connections === 1 ? "cut 1 connection" : `cut ${connections} connections`;
   const done = { block_cut_connections: `: ${cut} to other services`, block_withdrawn: ": withdrawn, somebody logged in from it" }[event]
     ?? [": does not hold", reason ? [", ", quoted(reason)] : ""];
-  return ["block of ", address, where, done, evidence, ", ", time(at, { brief: true })];
+  return ["block of ", address, where, done, evidence, ", ", time(at, { brief: true }), event === "block_withdrawn" ? "" : [
+    ". A friend? ", link("/blocks?value=" + encodeURIComponent(value ?? ""), "lift it")]];
 }
 
 function reasons(agent) {
@@ -96,7 +106,7 @@ function reasons(agent) {
 function waits({ count, records }) {
   return line("waits for you", count, "/incidents?waits=true", records.map((each) => [
     "block ", link(path("incidents", each.id), quoted(each.value)), ` on ${hosts(each.targetCount)} of `, quoted(each.organizationId),
-    each.approvalExpiresAt ? [": ", el("strong", {}, left(each.approvalExpiresAt)), " left"] : "", `, seen by ${hosts(each.agentCount)}`]));
+    each.approvalExpiresAt ? [": ", el("strong", {}, left(each.approvalExpiresAt)), " left"] : "", `, seen by ${hosts(each.agentCount)}: `, link(path("incidents", each.id), "approve or not")]));
 }
 
 /** Return the time left until a moment: "10 min". */
