@@ -2,6 +2,7 @@
 
 import { get, list, query } from "../api.js";
 import { el, fill, link, path, quoted } from "../dom.js";
+import { recognizeButton } from "../recognize.js";
 import { distance, time } from "../time.js";
 import { seldom } from "../view.js";
 import { fleetCharts } from "./now_charts.js";
@@ -16,7 +17,7 @@ export function open(place) {
   fill(place, screen, charts);
   const read = async (background = false) => {
     const found = await get("/api/now", { background });
-    if (!ended) fill(screen, draw(found));
+    if (!ended) fill(screen, draw(found, read));
     return found;
   };
   const drawCharts = async (found) => {
@@ -30,21 +31,21 @@ export function open(place) {
   return { ready: first, event: () => again(), end: () => { ended = true; clearInterval(timer); again.end(); } };
 }
 
-function draw(found) {
+function draw(found, reread) {
   return [
     el("h1", { class: "unseen" }, "Now"),
-    verdict(found),
+    verdict(found, reread),
     el("ul", { class: "four" }, gotIn(found.gotIn), weHurt(found.weHurt), waits(found.waits), blind(found.blind, found.manager)),
     dealtWith(found),
   ];
 }
 
-function verdict({ agents, gotIn: { records, otherCritical }, weHurt: { harm, unenforced }, waits: { count }, blind: { stale, degraded, heldBack } }) {
+function verdict({ agents, gotIn: { records, otherCritical }, weHurt: { harm, unenforced }, waits: { count }, blind: { stale, degraded, heldBack } }, reread) {
   if (agents.total === 0) return el("p", { class: "verdict unknown" }, "No agent has registered yet.");
   const [login] = records;
   if (login !== undefined) {
     return el("p", { class: "verdict bad", "data-verdict": "somebody" }, "Somebody may be in: ", who(login),
-      el("span", { class: "line" }, link(path("threats", login.id), "open")));
+      el("span", { class: "line" }, link(path("threats", login.id), "open"), " ", recognizeButton(login, reread)));
   }
   if (otherCritical > 0) {
     return el("p", { class: "verdict warn", "data-verdict": "critical" }, "Nobody logged in after failures, but ",
@@ -58,7 +59,8 @@ function verdict({ agents, gotIn: { records, otherCritical }, weHurt: { harm, un
 }
 
 /** Return host, user, source and time of a login, and what is known of its session. */
-export function who({ hostname, agentId, user, sourceIp, eventTime, vouched }) {
+export function who({ hostname, agentId, threat, eventTime, vouched }) {
+  const { user, sourceIp } = threat.evidence;
   return [link(path("agents", agentId), quoted(hostname)), user ? [", user ", quoted(user, 80)] : "",
     sourceIp ? [", from ", link("/threats?source=" + encodeURIComponent(sourceIp), quoted(sourceIp))] : "",
     ", ", time(eventTime, { brief: true }), ", no end of the session seen", vouched ? "" : ", not proven by its host"];

@@ -68,7 +68,7 @@ def _logins(
     reader: Reader, since: float, kinds: list[tuple[str, str, int]], organizations: Collection[str] | None
 ) -> Record:
     """Return the logins that look guessed, proven ones first, and the number of critical reports of other types."""
-    wanted = threats.ThreatFilter(since, Severity.CRITICAL.value, LOGIN, organizations)
+    wanted = threats.ThreatFilter(since, Severity.CRITICAL.value, LOGIN, organizations, recognized=False)
     found, following = threats.page(reader, wanted, LOGINS_SHOWN, None)
     found.sort(key=lambda each: not each["threat"].get("vouched"))  # stable: the newest first among each
     critical = sum(number for severity, kind, number in kinds if (severity == Severity.CRITICAL and kind != LOGIN))
@@ -80,12 +80,15 @@ def _logins(
     }
 
 
+_LOGIN_MEMBERS = ("id", "agentId", "hostname", "organizationId", "type", "eventTime", "receivedAt", "recognized")
+
+
 def _login(threat: Record) -> Record:
     evidence = threat["threat"].get("evidence") or {}
+    shown = {name: evidence[name] for name in ("user", "sourceIp") if name in evidence}
     return {
-        **{name: threat[name] for name in ("id", "agentId", "hostname", "organizationId", "eventTime", "receivedAt")},
-        "user": evidence.get("user"),
-        "sourceIp": evidence.get("sourceIp"),
+        **{name: threat[name] for name in _LOGIN_MEMBERS},
+        "threat": {"evidence": shown},
         "vouched": bool(threat["threat"].get("vouched")),
         "response": threat.get("response"),
     }
