@@ -58,6 +58,7 @@ ELSEWHERE = {
     "manager/notifications/channels/file.py:_append": "compares the last byte of a file that it wrote",
     "manager/runtime/clock.py:boot_id": "text of the kernel, compared and stored",
     "manager/runtime/mqtt_door.py:_presence": "writes a message",
+    "manager/storage/queries/situation.py:_harm": "reads events that the manager itself wrote to its table",
     "manager/api/routes/console.py:_read_files": "reads the files that the release brings",
     "manager/domain/notifications/judgement/wording/event_lines.py:_address": "takes any text: test_event_data.py",
     "manager/domain/notifications/judgement/wording/event_lines.py:_seconds": "the same",

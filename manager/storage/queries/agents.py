@@ -198,6 +198,7 @@ def tally(
         for name, each in filters.items()
     ]
     query = AgentTable.select(fn.COUNT(AgentTable.number).alias("total"), *columns)
+    query = query.join(AgentVitalsTable, JOIN.LEFT_OUTER, on=(AgentVitalsTable.agent == AgentTable.number))
     row = reader.rows(query.where(*AgentFilter(organizations=organizations).conditions()))[0]
     states = {"total": row["total"], **{state.value: row[f"n_{state.value}"] or 0 for state in State}}
     return states, {name: row[f"n_{name}"] or 0 for name in wanted}
