@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Summary, disable_created_metrics, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
 from manager.api.events.event_stream import EventStream
@@ -15,26 +15,30 @@ UNMATCHED = "unmatched"
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series for each metric, which no dashboard reads
 
 
-class RequestMetrics:
-    """Number and duration of requests by method, route and status.
+class RequestMetrics(Collector):
+    """Number and duration of requests by method, route and status; only the server's event loop records them.
 
     Args:
         registry: exposes the metric.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        labels = ("method", "route", "status")
-        self._seconds = Summary(
-            "panguard_http_request_seconds", "Duration of requests in seconds.", labels, registry=registry
-        )
-        self._children: dict[tuple[str, str, int], Summary] = {}
+        self._totals: dict[tuple[str, str, int], tuple[int, float]] = {}
+        registry.register(self)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Record a request; `route` is a template, never a path."""
-        child = self._children.get((method, route, status))
-        if child is None:  # `labels` validates its arguments and takes a lock at every call
-            child = self._children[method, route, status] = self._seconds.labels(method, route, str(status))
-        child.observe(seconds)
+        key = method, route, status
+        number, total = self._totals.get(key, (0, 0.0))
+        self._totals[key] = number + 1, total + seconds
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric of this moment."""
+        labels = ("method", "route", "status")
+        family = SummaryMetricFamily("panguard_http_request_seconds", "Duration of requests in seconds.", labels=labels)
+        for (method, route, status), (number, total) in tuple(self._totals.items()):
+            family.add_metric((method, route, str(status)), number, total)
+        yield family
 
 
 class EventStreamCollector(Collector):

@@ -6,7 +6,7 @@ saving is measured in docs/http.md.
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from manager.api.agents.hot_routes import HotRoute
@@ -44,13 +44,14 @@ class ConnectionHandle(NamedTuple):
         client: The peer's address and port.
         secure: Whether it uses TLS.
         write: Sends a complete answer, and closes the connection if the second argument is true.
-        server_headers: Returns the headers that the server adds to every answer, such as the date.
+        server_headers: Returns the headers that the server adds to every answer, such as the date; the same list until
+            one of them changes.
     """
 
     client: tuple[str, int] | None
     secure: bool
     write: Callable[[bytes, bool], None]
-    server_headers: Callable[[], Iterable[Header]]
+    server_headers: Callable[[], Sequence[Header]]
 
 
 class FastRequest:
@@ -78,11 +79,17 @@ class FastRequest:
         self.headers = headers
         self.connection = connection
         self.began = time.perf_counter()
-        self.body = bytearray()
+        self.body: bytearray | bytes = bytearray()
         self.more_body = self.keep_alive = True
         self.disconnected = self.response_started = self.response_complete = False
         self.message_event = self
         self.render: Callable[[Any], tuple[int, bytes]] | None = None
+
+    def again(self, body: bytes) -> "FastRequest":
+        """Return another request with the same head, complete with its body."""
+        request = FastRequest(self.lane, self.route, self.agent_id, self.headers, self.connection)
+        request.body, request.more_body = body, False
+        return request
 
     @property
     def path(self) -> str:
@@ -130,6 +137,8 @@ class FastLane:
         self._metrics = metrics
         self._request_ids = request_ids
         self._heads: dict[tuple[int, bool], bytes] = {}
+        self._server_headers: Sequence[Header] = ()
+        self._server_lines = b""
 
     def match(
         self, url: bytes, given: Iterable[tuple[bytes, bytes]], connection: ConnectionHandle
@@ -172,11 +181,11 @@ class FastLane:
         if head is None:
             headers = (JSON, *DEFAULT_HEADERS, HSTS) if secure else (JSON, *DEFAULT_HEADERS)
             head = self._heads[status, secure] = render_head(status, headers)
-        request_id = self._request_ids.new()
-        own = (
-            *request.connection.server_headers(), (REQUEST_ID, request_id), (b"content-length", b"%d" % len(body))
-        )  # fmt: skip
-        self._send(request, status, b"%b%b\r\n%b" % (head, render_headers(own), body))
+        server_headers = request.connection.server_headers()
+        if server_headers is not self._server_headers:  # another list each second, with the date
+            self._server_headers, self._server_lines = server_headers, render_headers(server_headers)
+        own = self._server_lines, REQUEST_ID, self._request_ids.new(), len(body), body
+        self._send(request, status, head + b"%b%b: %b\r\ncontent-length: %d\r\n\r\n%b" % own)
 
     def refuse(self, request: FastRequest, error: Exception) -> None:
         """Send the error map's answer to an error."""

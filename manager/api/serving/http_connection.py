@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from manager.api.agents.fast_lane import ConnectionHandle, FastLane, FastRequest
 from manager.api.middleware.response_headers import DEFAULT_HEADERS, HSTS, JSON, REQUEST_ID, render_head
+from manager.api.serving.repeated_head import HEADS_KEPT, RepeatedHead
 
 HEAD_LIMIT = 64 * 1024
 """Largest request line plus headers in bytes."""
@@ -107,6 +108,7 @@ class HttpConnection(HttpToolsProtocol):
         self._received = 0
         self._refused = False
         self._dropped = 0
+        self._heads: tuple[RepeatedHead, ...] = ()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Callback: a client connected."""
@@ -213,7 +215,11 @@ class HttpConnection(HttpToolsProtocol):
         self.transport.write(answer)
         if last:
             self.transport.close()
-        self.on_response_complete()
+        if self.pipeline or self.flow.read_paused:
+            self.on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self._since = time.monotonic()  # `enforce_timeouts` closes an idle connection: no timer for each answer
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes; bytes of an incomplete head count towards the size limit of heads."""
@@ -221,10 +227,17 @@ class HttpConnection(HttpToolsProtocol):
             self._drop(data)
             return
         cycle = self.cycle
-        if cycle is not None and cycle.response_complete and cycle.more_body:
+        answered = cycle is not None and cycle.response_complete
+        if answered and cycle.more_body:
             self._drop(data)  # answered before its end and kept alive: the parser searches for the end of the body
+        between = answered and not cycle.more_body and not self._in_head
+        if between and self._heads and self._serve_repeated(data):
+            return
+        begins = between or (self._in_head and not self._head_size)
         self._received = len(data)
         super().data_received(data)
+        if begins and self.cycle is not cycle:
+            self._keep_head(data)
         if self._in_head:
             self._head_size += len(data)
             if self._head_size > HEAD_LIMIT and not self.transport.is_closing():
@@ -232,6 +245,27 @@ class HttpConnection(HttpToolsProtocol):
         elif self.cycle is not None and self.cycle.response_complete and not self.cycle.more_body:
             # Empty lines between two requests begin no request, and must not keep the connection open.
             self._in_head, self._head_size, self._since = True, 0, time.monotonic()
+
+    def _serve_repeated(self, data: bytes) -> bool:
+        """Serve a request whose head is known from before, without the parser; return whether `data` was one."""
+        if self.flow.write_paused:
+            return False
+        for head in self._heads:
+            request = head.match(data)
+            if request is not None:
+                self._unset_keepalive_if_required()
+                self.cycle = cast("RequestResponseCycle", request)
+                request.lane.serve(request)
+                return True
+        return False
+
+    def _keep_head(self, data: bytes) -> None:
+        """Keep the head of the request that is the whole of `data`, if the fast lane took it."""
+        cycle: object = self.cycle
+        if isinstance(cycle, FastRequest) and not cycle.more_body:
+            head = RepeatedHead.of(data, cycle)
+            if head is not None:
+                self._heads = (head, *self._heads[: HEADS_KEPT - 1])
 
     @property
     def _is_lingering(self) -> bool:
@@ -271,6 +305,15 @@ class HttpConnection(HttpToolsProtocol):
                 self.transport.close()
             else:
                 self._refuse(408, _TOO_SLOW)
+        elif self._is_idle and waited >= self.timeout_keep_alive:
+            self.transport.close()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Return whether the last request was the fast lane's and is answered; uvicorn has a timer for any other."""
+        cycle = self.cycle
+        answered = cycle is not None and cycle.response_complete and not cycle.more_body
+        return answered and self.timeout_keep_alive_task is None
 
     def _refuse(self, status: int, sentence: str) -> None:
         body = b'{"ok":false,"error":"%b"}' % sentence.encode()
