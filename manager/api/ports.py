@@ -304,6 +304,10 @@ class Queries(Protocol):
         """Return whether a stored message is of a group."""
         ...
 
+    def mutes(self, now: float, organizations: Organizations = None) -> list[Record]:
+        """Return the mutes in force, the oldest first; of some organizations and of the whole fleet, or all."""
+        ...
+
     def notifications(self, *, channel: str | None = None, limit: int, cursor: str | None = None) -> Page:
         """Return messages to channels, newest first."""
         ...

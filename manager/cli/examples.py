@@ -120,6 +120,7 @@ panguard manager incidents show inc-0123456789abcdef
         "notifications continue": "panguard manager notifications continue ops",
         "notifications acknowledge": "panguard manager notifications acknowledge waits-12",
         "notifications mute": "panguard manager notifications mute --site vienna --for 2h --reason maintenance",
+        "notifications unmute": "panguard manager notifications unmute mute-3a315f94",
         "policies": """
 panguard manager policies set --global --file examples/policy.json --dry-run
 panguard manager policies explain web-1

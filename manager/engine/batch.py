@@ -21,7 +21,7 @@ from manager.domain.response.evidence_index import Observed
 from manager.domain.response.manual_blocks import ManualBlock
 from manager.domain.response.response_changes import Response
 from manager.engine.events import EventRow
-from manager.engine.notifications import RecordNotifications
+from manager.engine.notifications import MuteNotifications, RecordNotifications
 from schemas.fleet import FleetEvent
 from schemas.model import utc
 from schemas.threats import Severity
@@ -155,6 +155,8 @@ class Changes:
     events: list[EventRow] = field(default_factory=list)
     notifications: list[RecordNotifications] = field(default_factory=list)
     notifications_paused: dict[str, float | None] = field(default_factory=dict)
+    mutes: list[tuple[MuteNotifications, float]] = field(default_factory=list)
+    """The mutes that began or ended, and when."""
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -168,6 +170,7 @@ class Changes:
             or self.events
             or self.notifications
             or self.notifications_paused
+            or self.mutes
             or self.audit
             or self.dead_letters
             or self.logins

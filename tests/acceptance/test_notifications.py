@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
@@ -170,8 +170,7 @@ def test_an_operator_lists_tests_pauses_and_mutes(tmp_path: Path, stack: ExitSta
         assert (code, "the channel is paused until" in text) == (1, True)
         assert command("notifications", "continue", "ops") == (0, "ops continues\n")
         eventually(lambda: len(mails.mails) >= 2, what="the test that waited for the end of the pause")
-        assert command("notifications", "mute", "--site", "vienna", "--for", "2h")[1].startswith("muted until ")
-        assert command("notifications", "mute", "--site", "vienna", "--for", "0s") == (0, "the mute has ended\n")
+        _mute_twice(manager, command)
         code, text = command("notifications", "acknowledge", "no-such-group")
         assert (code, "no message is of the group 'no-such-group'" in text) == (5, True)
         group = next(row["group"] for row in manager.get("/api/notifications/history"))
@@ -185,3 +184,21 @@ def test_an_operator_lists_tests_pauses_and_mutes(tmp_path: Path, stack: ExitSta
             metrics = client.get("/metrics").text
         assert 'panguard_notifications_failing{channel="hook"} 1.0' in metrics
         assert 'panguard_notifications_sent_total{channel="ops"}' in metrics
+
+
+def _mute_twice(manager: ManagerProcess, command: Callable[..., tuple[int, str]]) -> None:
+    """Mute a site and end it, in both ways; while it is in force each list shows it."""
+    vienna = "mute-3a315f94"
+    muted = ("notifications", "mute", "--site", "vienna", "--reason", "a new rack", "--for", "2h")
+    for end in (("mute", "--site", "vienna", "--for", "0s"), ("unmute", vienna)):
+        assert command(*muted)[1].startswith("muted until ")
+        (mute,) = manager.get("/api/notifications/mutes")
+        assert mute["id"] == vienna
+        assert manager.get("/api/notifications")[0]["mutes"] == [mute]
+        said = f"{mute['id']} mutes all topics but got_in of site vienna, by admin, until {mute['mutedUntil']}"
+        for shown in (command("notifications", "list"), command("now")):
+            assert said in " ".join(shown[1].split())
+            assert ": a new rack" in " ".join(shown[1].split())
+        assert command("notifications", *end)[0] == 0
+        assert manager.get("/api/notifications/mutes") == []
+    assert command("notifications", "unmute", vienna)[0] == 5

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, StringConstraints
 
-from manager.api.authorization import Admin, Responder, Viewer
+from manager.api.authorization import Admin, Responder, ScopedViewer, Viewer
 from manager.api.bodies import read_body
 from manager.api.envelope import ANY_LIST, answer, body_of, ok, page, page_of, record
 from manager.api.errors import RoleRefused
@@ -64,8 +64,29 @@ class MuteBody(WireModel, extra="forbid"):
 
 @router.get("/api/notifications", responses=answer("The channels with their state.", ANY_LIST))
 async def list_channels(services: WithServices, _caller: Viewer) -> Response:
-    """The channels: where they deliver to (without secrets), whether they do, and how far they are behind."""
-    return ok(services.notifications.records())
+    """The channels: where they deliver to (without secrets), whether they do, how far they are behind, and mutes."""
+    mutes = await services.read(services.queries.mutes, services.clock())
+    return ok([{**each, "mutes": mutes if each["judgement"] else []} for each in services.notifications.records()])
+
+
+@router.get("/api/notifications/mutes", responses=answer("The mutes in force.", ANY_LIST))
+async def list_mutes(services: WithServices, caller: ScopedViewer) -> Response:
+    """The mutes in force: scope, topic, author, reason and end. They hold for every channel that people read."""
+    return ok(await services.read(services.queries.mutes, services.clock(), caller.organizations))
+
+
+@router.delete("/api/notifications/mutes/{mute_id}", responses=answer("The mute has ended.", record(mutedUntil="null")))
+async def unmute(mute_id: str, services: WithServices, caller: Responder) -> Response:
+    """End a mute; what stands is told then."""
+    mutes = await services.read(services.queries.mutes, services.clock())
+    ended = next((each for each in mutes if each["id"] == mute_id), None)
+    if ended is None:
+        raise NotFound(
+            f"no mute {mute_id[:64]!r} is in force; `panguard manager notifications list` shows those that are"
+        )
+    scope = (ended["organizationId"], ended["site"], ended["agentId"], ended["topic"])
+    await services.engine.submit(MuteNotifications(None, caller.name, *scope))
+    return ok({"mutedUntil": None})
 
 
 @router.get("/api/notifications/history", responses=page_of("Messages, newest first."))

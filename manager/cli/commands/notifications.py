@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from manager.cli.support.agent_lookup import find_agent_id
 from manager.cli.support.durations import parse_timedelta, relative
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from manager.cli.support.client import ManagerClient, Record
 
 app = typer.Typer(
@@ -29,18 +32,20 @@ _For = Annotated[str, typer.Option("--for", help="how long: 30m, 2h, 1d")]
 @app.command("list")
 @with_manager_client
 def list_channels(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
-    """List the channels: where they deliver to, without secrets, and whether they do."""
+    """List the channels: where they deliver to, without secrets, and whether they do; and the mutes in force."""
     from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- the same
+    from manager.cli.support.wrapping import print_wrapped  # noqa: PLC0415 -- the same
 
     found = client.get("/api/notifications")
     if output is Output.JSON:
         print_json(found)
         return
+    now = datetime.now(UTC)
     if not found:
         print_lines("There is no channel: define [notifications.NAME] in manager.toml")
+        print_wrapped(mute_texts(client.get("/api/notifications/mutes"), now))
         return
-    now = datetime.now(UTC)
     print_fitted(_COLUMNS, [_row(each, now) for each in found], kept=3)
     for each in found:
         if each["state"] == "failing":
@@ -49,6 +54,7 @@ def list_channels(client: "ManagerClient", output: OutputOption = Output.TABLE) 
             print_lines(f"{each['name']} is paused until {each['pausedUntil']}")
         if each["keyFile"] is not None:
             print_lines(f"{each['name']} signs with the key in {each['keyFile']}")
+    print_wrapped(mute_texts(client.get("/api/notifications/mutes"), now))
 
 
 @app.command("test")
@@ -132,7 +138,7 @@ def mute(
     duration: _For,
     organization: Annotated[str | None, typer.Option(help="only what is about this organization")] = None,
     site: Annotated[str | None, typer.Option(help="only what is about this site")] = None,
-    agent: Annotated[str | None, typer.Option(help="only what is about this agent, by its id")] = None,
+    agent: Annotated[str | None, typer.Option(help="only what is about this agent: id or hostname")] = None,
     topic: Annotated[TopicWord | None, typer.Option(help="only this topic [default: all but got_in]")] = None,
     reason: Annotated[str | None, typer.Option(help="the reason, for the audit log")] = None,
 ) -> None:
@@ -143,13 +149,38 @@ def mute(
         "seconds": _seconds(duration),
         "organization": organization,
         "site": site,
-        "agentId": agent,
+        "agentId": None if agent is None else find_agent_id(client, agent),
         "topic": topic,
         "reason": reason,
     }
     body = {member: value for member, value in wanted.items() if value is not None}
     until = client.answer("POST", "/api/notifications/mute", body=body)["data"]["mutedUntil"]
     print_lines("the mute has ended" if until is None else f"muted until {until}")
+
+
+@app.command("unmute")
+@with_manager_client
+def unmute(
+    client: "ManagerClient", mute_id: Annotated[str, typer.Argument(metavar="ID", help="the mute's id in `list`")]
+) -> None:
+    """End a mute; what stands is told then."""
+    from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    client.answer("DELETE", f"/api/notifications/mutes/{_quoted(mute_id)}")
+    print_lines(f"{mute_id} has ended")
+
+
+def mute_texts(mutes: "Sequence[Record]", now: datetime) -> "Iterator[str]":
+    """Yield a sentence for each mute: its id, topic and scope, the author, the reason and the end."""
+    for each in mutes:
+        topic = each["topic"] or "all topics but got_in"
+        scope = [f"organization {each['organizationId']}"] if each["organizationId"] else []
+        scope += [f"site {each['site']}"] if each["site"] else []
+        scope += [f"agent {each['hostname'] or each['agentId']}"] if each["agentId"] else []
+        reason = f": {each['reason']}" if each["reason"] else ""
+        where = " and ".join(scope) or "the whole fleet"
+        until = f"until {each['mutedUntil']} ({relative(each['mutedUntil'], now)})"
+        yield f"{each['id']} mutes {topic} of {where}, by {each['author']}, {until}{reason}"
 
 
 def _row(channel: "Record", now: datetime) -> tuple[object, ...]:

@@ -90,6 +90,10 @@ def _situation(client: "ManagerClient", at: datetime, write: Callable[..., str])
         "heldBack": overview["heldBack"],
         "refusedRegistrations": overview["refusedRegistrations"],
         "warnings": overview["warnings"],
+        "mutes": [
+            {**each, "unmute": write("notifications", "unmute", each["id"])}
+            for each in client.get("/api/notifications/mutes")
+        ],
         "chronicIncidents": len(client.records("/api/incidents", most=_LIMIT, chronic="true", open="true")),
     }
 
@@ -182,6 +186,7 @@ def _print(situation: "Record", at: datetime, limit: int) -> None:
         *_section("In mode protection, and not known to block", situation["withoutEffect"], _powerless, limit),
         *_section("Reports held back", situation["heldBack"], _undelivered, limit),
         *_section("Refused registrations", situation["refusedRegistrations"], lambda each: _refused(each, at), limit),
+        *_section("Muted notifications", situation["mutes"], lambda each: _muted(each, at), limit),
         f"Chronic incidents: {situation['chronicIncidents']}",
     )
 
@@ -264,6 +269,12 @@ def _refused(record: "Record", at: datetime) -> tuple[str]:
     from manager.cli.support.printing import refused_text  # noqa: PLC0415 -- rich takes a while to load
 
     return (f"  {refused_text(record, at)}",)
+
+
+def _muted(mute: "Record", at: datetime) -> tuple[str, ...]:
+    from manager.cli.commands.notifications import mute_texts  # noqa: PLC0415 -- only to print
+
+    return *(f"  {text}" for text in mute_texts([mute], at)), f"    end it: {mute['unmute']}"
 
 
 def _silent(silence: dict[str, list["Record"]], at: datetime, limit: int) -> list[str]:

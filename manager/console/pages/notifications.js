@@ -10,8 +10,12 @@ const PAUSE = 2 * 3600;
 export function open(place) {
   const said = el("div", { "aria-live": "polite" });
   const channels = el("div", {});
+  const mutes = el("div", {});
   const read = async () => {
     const found = await get("/api/notifications");
+    const muted = await get("/api/notifications/mutes");
+    fill(mutes, muted.length ? table(["Muted", "Of", "By", "Until", "Reason", ""], muted.map(muteRow), "Mutes")
+      : el("p", {}, "Nothing is muted."));
     fill(channels, found.length ? table(["Channel", "Type", "Goes to", "State", "Last sent", "Waiting", ""], found.map(row), "Channels")
       : el("p", {}, "There is none: nobody is told of anything. Define ", el("code", {}, "[notifications.NAME]"), " in manager.toml."));
   };
@@ -23,6 +27,20 @@ export function open(place) {
       each.state === "paused" ? el("button", { type: "button", onclick: () => act(each, "DELETE", "pause") }, "Continue")
         : el("button", { type: "button", onclick: () => act(each, "POST", "pause", { seconds: PAUSE }) }, "Pause for 2 h")),
   ];
+  const muteRow = (each) => [
+    each.topic ?? "all but got_in", scope(each), quoted(each.author), time(each.mutedUntil), each.reason ? quoted(each.reason, 300) : "",
+    may("responder") && el("button", { type: "button", onclick: () => unmute(each) }, "End the mute"),
+  ];
+  const unmute = async (each) => {
+    try {
+      await change("DELETE", `/api/notifications/mutes/${encodeURIComponent(each.id)}`);
+      said.className = "notice";
+      fill(said, "The mute has ended.");
+      await read();
+    } catch (error) {
+      tell(said, error);
+    }
+  };
   const act = async (each, method, what, body) => {
     try {
       const done = await change(method, `/api/notifications/${encodeURIComponent(each.name)}/${what}`, body);
@@ -42,11 +60,17 @@ export function open(place) {
     caption: "What people were told, newest first; what machines took is only counted",
     empty: "Nobody was told of anything yet.",
   });
-  fill(place, el("h1", {}, "Notifications"), said, channels, el("h2", {}, "History"), history.element);
+  fill(place, el("h1", {}, "Notifications"), said, channels, el("h2", {}, "Mutes"), mutes, el("h2", {}, "History"), history.element);
   return {
     ready: Promise.all([read(), history.ready]),
-    event: (name) => { if (name.startsWith("channel_")) read().catch(() => {}); },
+    event: (name) => { if (name.startsWith("channel_") || name.startsWith("notifications_")) read().catch(() => {}); },
   };
+}
+
+function scope(each) {
+  const parts = [each.organizationId && ["organization ", quoted(each.organizationId)], each.site && ["site ", quoted(each.site)],
+    each.agentId && ["agent ", quoted(each.hostname ?? each.agentId)]].filter(Boolean);
+  return parts.length ? parts.flatMap((part, index) => (index ? [", ", ...part] : part)) : "the whole fleet";
 }
 
 function state(each) {

@@ -43,7 +43,8 @@ def acknowledge_notifications(context: Context, request: AcknowledgeNotification
 
 
 def mute_notifications(context: Context, request: MuteNotifications) -> float | None:
-    """Store the event that begins or ends a mute."""
+    """Write a mute, or its end, with the event on it."""
+    context.batch.changes.mutes.append((request, context.batch.now.wall))
     members = {"site": request.site, "agentId": request.agent_id, "topic": request.topic, "reason": request.reason}
     data: dict[str, Any] = {name: value for name, value in members.items() if value is not None}
     data["author"] = request.author
@@ -54,7 +55,8 @@ def mute_notifications(context: Context, request: MuteNotifications) -> float | 
         data["until"] = request.until
         context.batch.event("notifications_muted", data=data, organization_id=organization)
     after = {**data, "organizationId": organization}
-    add_entry(context, context.origin, "notifications.mute", organization or "fleet", before=None, after=after)
+    target = request.agent_id or request.site or organization or "fleet"
+    add_entry(context, context.origin, "notifications.mute", target, before=None, after=after)
     return request.until
 
 

@@ -295,6 +295,10 @@ class StoreQueries:
         """Return the events on an intrusion in a range of sequences that were deleted before a channel took them."""
         return notifications.untold_events(self._reader, after, last)
 
+    def mutes(self, now: float, organizations: Organizations = None) -> list[Record]:
+        """Return the mutes in force; of some organizations and of the whole fleet, or all."""
+        return notifications.mutes(self._reader, now, organizations)
+
     def notifications(self, *, channel: str | None = None, limit: int, cursor: str | None = None) -> Page:
         """Return messages to channels, newest first."""
         return notifications.page(self._reader, channel, limit, cursor)

@@ -1,10 +1,16 @@
-"""Channels' cursors and messages, and the events that they have not taken."""
+"""Channels' cursors and messages, the events that they have not taken, and mutes."""
 
 import json
+from collections.abc import Collection
+from hashlib import sha256
+from typing import Any
 
 from manager.engine.notifications import ChannelCursor, Delivery, NotificationRow, StoredCursor, ToldEvent
-from manager.storage.queries.reader import Page, Reader, Record, moment
+from manager.storage.queries.reader import Page, Reader, Record, json_list, moment
 from manager.storage.tables import NotificationTable
+
+_MUTE = ("organizationId", "site", "agentId", "hostname", "topic", "author", "reason")
+"""The members of a mute before its times."""
 
 
 def cursors(reader: Reader) -> dict[str, StoredCursor]:
@@ -42,6 +48,20 @@ def page(reader: Reader, channel: str | None, limit: int, cursor: str | None) ->
     if channel is not None:
         query = query.where(table.channel == channel)
     return reader.page(query, table.sequence, _record, limit, cursor)
+
+
+def mutes(reader: Reader, now: float, organizations: Collection[str] | None) -> list[Record]:
+    """Return the mutes in force, the oldest first; of some organizations and of the whole fleet, or all."""
+    params = {"now": now, "organizations": json_list(organizations)}
+    return [_mute(row) for row in reader.select("notifications.mutes", params)]
+
+
+def _mute(row: tuple[Any, ...]) -> Record:
+    *members, at, until = row
+    named = dict(zip(_MUTE, members, strict=True))
+    scope = json.dumps([named[each] for each in ("organizationId", "site", "agentId", "topic")])
+    mute_id = sha256(scope.encode()).hexdigest()[:8]  # a mute of the same scope replaces it, and has the same id
+    return {"id": f"mute-{mute_id}", **named, "mutedAt": moment(at), "mutedUntil": moment(until)}
 
 
 def _record(row: Record) -> Record:

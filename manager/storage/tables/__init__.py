@@ -17,6 +17,7 @@ from manager.storage.tables.incidents import (
 )
 from manager.storage.tables.notifications import (
     EventTable,
+    MuteTable,
     NotificationCursorTable,
     NotificationTable,
     UntoldEventTable,
@@ -84,6 +85,7 @@ ALL = (
     UntoldEventTable,
     NotificationCursorTable,
     NotificationTable,
+    MuteTable,
     MetaTable,
 )
 
@@ -109,6 +111,7 @@ __all__ = [
     "IndicatorEvidenceTable",
     "LoginReporterTable",
     "MetaTable",
+    "MuteTable",
     "NotificationCursorTable",
     "NotificationTable",
     "PolicyRevisionTable",

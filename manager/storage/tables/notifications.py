@@ -77,6 +77,25 @@ class NotificationCursorTable(Table):
         table_name = "notification_cursor"
 
 
+class MuteTable(Table):
+    """Table of mutes: each in force, and those that have ended until the next one is written."""
+
+    number = BigAutoField()
+    organization_id = TextField(null=True)
+    site = TextField(null=True)
+    agent_id = TextField(null=True)
+    topic = TextField(null=True)
+    author = TextField()
+    reason = TextField(null=True)
+    at = DoubleField()
+    until = DoubleField()
+
+    class Meta:
+        """Peewee options: table name."""
+
+        table_name = "notification_mute"
+
+
 class NotificationTable(Table):
     """Table of messages to channels: `pending` until they are `sent`, `failed` once, or `given_up`."""
 

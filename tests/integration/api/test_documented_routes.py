@@ -23,6 +23,7 @@ _FOUND = {
     "entry_id": "/api/blocks",
     "incident_id": "/api/incidents?response=applied&kind=source_ip",
     "waiting_id": "/api/incidents?response=pending_approval",
+    "mute_id": "/api/notifications/mutes",
 }
 """Ids that fill the placeholders of a row."""
 
@@ -31,7 +32,7 @@ class Channel:
     """One notification channel that delivers every test at once."""
 
     def records(self) -> list[dict[str, Any]]:
-        state = {"name": "ops", "state": "ok", "destination": "mailtos://…", "sent": 1, "notTold": 0}
+        state = {"name": "ops", "state": "ok", "destination": "mailtos://…", "sent": 1, "notTold": 0, "judgement": True}
         return [state | {"pausedUntil": None, "failingSince": None, "reason": None}]
 
     def pause(self, channel: str, until: float | None) -> None:
@@ -87,6 +88,8 @@ class Fleet:
             self.admin.post("/api/blocks", json={"value": "198.51.100.90"})
         elif path == "/api/allowlist" and method != "POST":
             self.admin.post("/api/allowlist", json={"value": "192.0.2.1"})
+        elif path.startswith("/api/notifications/mutes"):
+            self.admin.post("/api/notifications/mute", json={"seconds": 60, "site": "graz"})
         elif path.startswith("/api/threats"):
             told = agent.events(REPORT)
             assert told.status_code == 201

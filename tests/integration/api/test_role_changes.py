@@ -69,6 +69,7 @@ COMMANDS: dict[str, Role] = {
     "notifications acknowledge waits-12": Role.RESPONDER,
     "notifications mute --for 1h": Role.RESPONDER,
     "notifications mute --for 1h --topic got_in": Role.ADMIN,
+    "notifications unmute {mute}": Role.RESPONDER,
     "policies explain {agent}": Role.VIEWER,
     "policies list": Role.VIEWER,
     "policies get --global": Role.VIEWER,
@@ -200,6 +201,7 @@ def _words(fleet: Fleet, directory: Path) -> dict[str, str]:
     admin.post("/api/access", json={"name": "somebody", "role": "viewer"})
     group = {"selector": {"tagsAny": ["web"]}, "priority": 7, "policy": {"thresholds": {"autoRespond": 55}}}
     assert admin.put("/api/policies/groups/web", json=group).status_code < 300
+    admin.post("/api/notifications/mute", json={"seconds": 60, "site": "graz"})
 
     def first(path: str, member: str = "id") -> str:
         return str(admin.get(path).json()["data"][0][member])
@@ -210,6 +212,7 @@ def _words(fleet: Fleet, directory: Path) -> dict[str, str]:
         "block": first("/api/blocks"),
         "incident": first("/api/incidents?response=applied"),
         "waiting": first("/api/incidents?response=pending_approval"),
+        "mute": first("/api/notifications/mutes"),
         "threat": first("/api/threats"),
         "token": str(admin.post("/api/tokens", json={}).json()["data"]["tokenId"]),
         "policy": str(directory / "policy.json"),

@@ -29,6 +29,7 @@ RESPONDS = {
     "DELETE /api/threats/{threat_id}/recognize",
     "POST /api/notifications/acknowledge",
     "POST /api/notifications/mute",
+    "DELETE /api/notifications/mutes/{mute_id}",
 }
 BY_COOKIE = {"GET /api/session", "DELETE /api/session"}
 """Ask for the console's cookie, which no bearer token replaces."""
@@ -40,7 +41,7 @@ AGENTS_ALONE = {"POST /api/agents/{agent_id}/heartbeat", "POST /api/agents/{agen
 RANK = {Role.VIEWER: 0, Role.RESPONDER: 1, Role.ADMIN: 2}
 _IDS = {
     "agent_id": "ag-0000000000000000", "organization_id": "default", "incident_id": "inc-1", "entry_id": "blk-1",
-    "threat_id": "t-1", "token_id": "tok-1", "name": "nobody",
+    "threat_id": "t-1", "token_id": "tok-1", "name": "nobody", "mute_id": "mute-9",
 }  # fmt: skip
 
 

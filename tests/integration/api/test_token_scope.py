@@ -156,6 +156,8 @@ ACTIONS: dict[str, Callable[[Fleet, str], None]] = {
     "agent policy": _ask("PUT", "/api/policies/agents/{agent}", {"blocklist": {"domains": ["one.%.example"]}}),
     "allow": _ask("POST", "/api/allowlist?org_id={organization}", {"value": "192.0.2.0/24"}),
     "rules": _ask("POST", "/api/policy", {"rules": [], "org_id": "%"}),
+    "mute": _ask("POST", "/api/notifications/mute", {"seconds": 600, "organization": "%", "reason": "%"}),
+    "mute site": _ask("POST", "/api/notifications/mute", {"seconds": 600, "site": "%"}),
     "offline": _ask("DELETE", "/api/agents/{agent}"),
     "token": _ask("POST", "/api/tokens", {"organizationId": "%"}),
     "undo": _undo,

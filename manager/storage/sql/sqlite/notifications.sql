@@ -25,6 +25,32 @@ DELETE FROM notification WHERE channel = ? AND state != 'pending' AND sequence <
     SELECT sequence FROM notification WHERE channel = ? AND state != 'pending' ORDER BY sequence DESC LIMIT 1 OFFSET ?
 );
 
+-- name: delete_mute
+-- Deletes the mute of a scope, and those that have ended.
+DELETE FROM notification_mute WHERE until <= :at OR (
+    organization_id IS :organization AND site IS :site AND agent_id IS :agent AND topic IS :topic
+);
+
+-- name: insert_mute
+INSERT INTO notification_mute (organization_id, site, agent_id, topic, author, reason, at, until)
+VALUES (:organization, :site, :agent, :topic, :author, :reason, :at, :until);
+
+-- name: bound_mutes
+-- Parameter: the number of mutes that stay.
+DELETE FROM notification_mute
+WHERE number <= (SELECT number FROM notification_mute ORDER BY number DESC LIMIT 1 OFFSET ?);
+
+-- name: mutes
+-- Mutes in force; for a caller limited to organizations, those of them, and those of the whole fleet.
+SELECT mute.organization_id, mute.site, mute.agent_id, agent.hostname, mute.topic, mute.author,
+    mute.reason, mute.at, mute.until
+FROM notification_mute AS mute LEFT JOIN agent ON agent.agent_id = mute.agent_id
+WHERE mute.until > :now AND (
+    :organizations IS NULL OR mute.organization_id IN (SELECT value FROM json_each(:organizations))
+    OR (mute.organization_id IS NULL AND mute.site IS NULL AND mute.agent_id IS NULL)
+)
+ORDER BY mute.number;
+
 -- name: cursors
 SELECT channel, sequence, judgement, sent, given_up, not_told, last_sent_at, paused_until FROM notification_cursor;
 
