@@ -26,11 +26,17 @@ demo: .venv/.running ## broker, manager and three guards on this machine, live
 test: setup ## all tests; services that are not installed are skipped, in CI they must be there
 	$(BIN)/pytest -n 6 --dist loadfile --no-loadscope-reorder
 
-check: setup ## ruff, mypy --strict, import-linter
+# The checker of the console's types; the lock file pins it by version and content.
+node_modules/.ready: package.json package-lock.json .venv/.ready
+	$(BIN)/npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+check: setup node_modules/.ready ## ruff, mypy --strict, import-linter, the console's types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/node node_modules/typescript/bin/tsc
 
 fuzz: setup ## every decoder on hostile bytes, 15 minutes, and 10,000 histories of the engine; FUZZ="--minutes 60 --only HTTP --seed 7"
 	nice -n 19 $(BIN)/python -m tests.fuzz.long_run $(FUZZ)
@@ -48,4 +54,4 @@ audit: setup ## known vulnerabilities of the pinned dependencies; asks PyPI, so 
 	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 clean: ## remove what setup made
-	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

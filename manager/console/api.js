@@ -8,6 +8,7 @@ export class ApiError extends Error {
   }
 }
 
+/** @type {{role: string, name: string, csrfToken: string}|null} */
 let session = null;
 let onSignedOut = () => {};
 

@@ -14,7 +14,10 @@ import * as now from "./pages/now.js";
 import * as policies from "./pages/policies.js";
 import * as threats from "./pages/threats.js";
 
-/** The pages, by the first part of the address. */
+/**
+ * The pages, by the first part of the address.
+ * @type {Array<{path: string, title: string, page: {open: (place: HTMLElement, parts: any, given: URLSearchParams) => View}}>}
+ */
 const PAGES = [
   { path: "now", title: "Now", page: now },
   { path: "agents", title: "Agents", page: agents },
@@ -29,12 +32,23 @@ const PAGES = [
 
 const ENDED = "The session has ended.";
 
-const main = document.getElementById("main");
-const nav = document.getElementById("nav");
-const live = document.getElementById("live");
-const who = document.getElementById("who");
+/** A page as it is shown. @typedef {{ready: Promise<any>, event?: (name: string, event: any) => void, end?: () => void}} View */
+
+const main = place("main");
+const nav = place("nav");
+const live = place("live");
+const who = place("who");
+/** @type {Stream|null} */
 let stream = null;
+/** @type {View|null} */
 let current = null;
+
+/** Return an element of the frame. @param {string} id */
+function place(id) {
+  const found = document.getElementById(id);
+  if (found === null) throw new Error(`the page has no ${id}`);
+  return found;
+}
 
 function begin(session) {
   nav.hidden = false;
@@ -62,7 +76,7 @@ function showState(isLive, since) {
 async function show() {
   const [first, ...rest] = location.hash.replace(/^#\/?/, "").split("?")[0].split("/").map(decodeURIComponent);
   const found = PAGES.find(({ path }) => path === (first || "now")) ?? PAGES[0];
-  for (const each of nav.children) {
+  for (const each of nav.querySelectorAll("a")) {
     if (each.dataset.page === found.path) each.setAttribute("aria-current", "page");
     else each.removeAttribute("aria-current");
   }

@@ -69,6 +69,7 @@ export function percentages(title, { names, rows, step, heads }) {
 
 /** Return rows in pieces without a gap. */
 function pieces(rows, step) {
+  /** @type {any[][]} */
   const found = [[]];
   rows.forEach((row, index) => {
     if (index && Date.parse(row.at) - Date.parse(rows[index - 1].at) > step * 1500) found.push([]);

@@ -1,11 +1,14 @@
 /** Builds elements. Text from anywhere becomes text nodes; there is no way from a string to markup. */
 
+/** @typedef {Node|string|number|boolean|null|undefined|any[]} Content text or nodes; false and null are left out */
+
 /**
  * Return an element.
- * @param {string} tag
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
  * @param {Object<string, any>} attributes `on…` are listeners, `class` and others attributes; null and false are left out
- * @param {...(Node|string|number|null|undefined|Array)} children
- * @returns {HTMLElement}
+ * @param {...Content} children
+ * @returns {HTMLElementTagNameMap[Tag]}
  */
 export function el(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);

@@ -1,7 +1,12 @@
 /** The event stream: tells the pages of events, and everybody whether it is live. */
 
+import { query } from "./api.js";
+
 /** Milliseconds without a sign of life after which the page says that it is not live. */
 const SILENCE = 10_000;
+
+/** Milliseconds without a sign of life after which the connection is given up and made anew: it may be half open. */
+const GIVEN_UP = 20_000;
 const CHECK = 1_000;
 
 const NAMES = [
@@ -23,6 +28,14 @@ export class Stream {
    */
   constructor(onEvent, onState, onRefused) {
     this.onRefused = onRefused;
+    /** @type {EventSource|null} */
+    this.source = null;
+    /** Id of the last event that was heard. @type {string|null} */
+    this.last = null;
+    /** When a refused connection is tried again. @type {number|null} */
+    this.again = null;
+    /** When the connection was opened. */
+    this.tried = 0;
     this.onEvent = onEvent;
     this.onState = onState;
     this.heard = performance.now();
@@ -31,28 +44,38 @@ export class Stream {
   }
 
   start() {
-    this.source = new EventSource("/api/events/stream?alive=3");
-    this.source.addEventListener("connected", () => {
-      this.sign();
-      this.onEvent("connected", {});  // what happened meanwhile is read anew
-    });
-    this.source.addEventListener("alive", () => this.sign());
-    for (const name of NAMES) {
-      this.source.addEventListener(name, (message) => {
-        this.sign();
-        this.onEvent(name, JSON.parse(message.data));
-      });
-    }
-    this.source.onerror = () => {
-      if (this.source.readyState === EventSource.CLOSED) this.again = performance.now() + 3_000;
-    };
+    this.connect();
     this.timer = setInterval(() => this.check(), CHECK);
     this.onState(false, this.since);
   }
 
   stop() {
     clearInterval(this.timer);
-    this.source.close();
+    this.source?.close();
+  }
+
+  /** Open a connection that resumes after the last event that was heard. */
+  connect() {
+    this.source?.close();
+    const source = new EventSource("/api/events/stream" + query({ alive: 3, lastEventId: this.last }));
+    this.source = source;
+    this.tried = performance.now();
+    this.again = null;
+    source.addEventListener("connected", () => {
+      this.sign();
+      this.onEvent("connected", {});  // what happened meanwhile is read anew
+    });
+    source.addEventListener("alive", () => this.sign());
+    for (const name of NAMES) {
+      source.addEventListener(name, (message) => {
+        if (message.lastEventId) this.last = message.lastEventId;
+        this.sign();
+        this.onEvent(name, JSON.parse(message.data));
+      });
+    }
+    source.onerror = () => {
+      if (source.readyState === EventSource.CLOSED) this.again = performance.now() + 3_000;
+    };
   }
 
   sign() {
@@ -61,12 +84,13 @@ export class Stream {
   }
 
   check() {
-    if (performance.now() - this.heard > SILENCE) this.set(false);
-    if (this.again && performance.now() > this.again) {  // the manager refused it: EventSource does not try again by itself
-      this.again = null;
-      clearInterval(this.timer);
-      this.start();
+    const now = performance.now();
+    if (now - this.heard > SILENCE) this.set(false);
+    if (this.again && now > this.again) {  // the manager refused it: EventSource does not try again by itself
+      this.connect();
       this.onRefused();
+    } else if (now - this.heard > GIVEN_UP && now - this.tried > GIVEN_UP) {
+      this.connect();
     }
   }
 

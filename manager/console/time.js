@@ -10,7 +10,7 @@ const DAY = 86_400_000;
 
 /** Return the short name of the reader's zone at a time. */
 function zoneAt(date) {
-  return zone.formatToParts(date).find((part) => part.type === "timeZoneName").value;
+  return zone.formatToParts(date).find((part) => part.type === "timeZoneName")?.value ?? "";
 }
 
 /** Return how long ago a time was, or how far ahead it is: "3 min ago", "in 2 h". */
@@ -29,7 +29,7 @@ export function distance(iso, now = Date.now()) {
 export function time(iso, { ago = true, brief = false } = {}) {
   if (!iso) return "\u2013";
   const date = new Date(iso);
-  const near = brief && Math.abs(Date.now() - date) < DAY;
+  const near = brief && Math.abs(Date.now() - date.getTime()) < DAY;
   const text = near ? short.format(date) : `${long.format(date)} ${zoneAt(date)}`;
   return el("time", { datetime: iso, title: `${date.toISOString()} (UTC)` }, ago ? `${text} (${distance(iso)})` : text);
 }

@@ -72,9 +72,12 @@ export function pagedList({ address, row, heads, caption, empty }) {
   const place = el("div", {});
   const waiting = el("button", { type: "button", hidden: true, onclick: () => read() });
   const more = el("button", { type: "button", hidden: true, onclick: () => read(cursor) }, "Show more");
+  /** @type {string|null} */
   let cursor = null;
+  /** @type {any[]} */
   let records = [];
   let fresh = 0;
+  /** @param {string|null} from */
   async function read(from = null) {
     const page = await list(address(from));
     records = from === null ? page.records : [...records, ...page.records];
@@ -99,11 +102,12 @@ export function pagedList({ address, row, heads, caption, empty }) {
 
 /** Call a function at most once in so many milliseconds, and once more at the end of a burst. */
 export function seldom(milliseconds, call) {
-  let timer = null;
+  /** @type {number|undefined} */
+  let timer;
   let last = 0;
-  const run = () => { timer = null; last = performance.now(); call(); };
+  const run = () => { timer = undefined; last = performance.now(); call(); };
   const asked = () => {
-    if (timer !== null) return;
+    if (timer !== undefined) return;
     timer = setTimeout(run, Math.max(0, milliseconds - (performance.now() - last)));
   };
   asked.end = () => clearTimeout(timer);

@@ -25,7 +25,7 @@ export function importForm(durations, done) {
     result.className = "";
     fill(result, "Checking\u2026");
     try {
-      const text = pasted.value.trim() ? pasted.value : await textOf(file.files[0]);
+      const text = pasted.value.trim() ? pasted.value : await textOf(file.files?.[0]);
       const lines = addressesIn(text, format.value ? format.value === "csv" : looksLikeCsv(text));
       if (!lines.length) throw new Error("there is no address in it");
       const where = await scope.read();

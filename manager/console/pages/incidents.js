@@ -43,6 +43,7 @@ export function response(incident) {
 }
 
 function one(place, id) {
+  /** @type {any} */
   let shown = null;
   const said = el("div", { "aria-live": "polite" });
   const read = async (background = false) => {
