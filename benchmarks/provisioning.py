@@ -74,6 +74,7 @@ def _by_file(number: int) -> tuple[float, float, float, int]:
     with tempfile.TemporaryDirectory() as home:
         data = Path(home) / "data"
         data.mkdir()
+        (data / "manager.key").touch(0o600)
         (data / "manager.key").write_text(bytes(32).hex())
         bench = Bench(data)
         with bench.database.atomic():

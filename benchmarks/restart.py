@@ -21,6 +21,7 @@ from benchmarks.ingested import ingest
 from benchmarks.large_store import LargeStore
 from benchmarks.manager_process import running, shared_counter
 from manager.data_directory import DataDirectory
+from manager.storage.sealed_values import key_for
 from schemas.keys import ManagerKeyring
 
 _MIB = 1024 * 1024
@@ -68,7 +69,9 @@ def of_a_day(agents: int, threats: int) -> Figure:
     """Return the figures of a manager that starts over the threats of a day."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         with DataDirectory(Path(name)) as directory:
-            LargeStore(directory.store, ManagerKeyring(directory.seed()).store_key, agents, threats)
+            LargeStore(
+                directory.store, ManagerKeyring(key_for(directory.key_file, directory.store)).store_key, agents, threats
+            )
         return _fastest(Path(name), agents, threats, "a day", "5 s")
 
 
@@ -76,7 +79,7 @@ def of_the_window(agents: int, threats: int) -> Figure:
     """Return the figures of a manager that could correlate the next report with every stored threat."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         with DataDirectory(Path(name)) as directory:
-            keyring = ManagerKeyring(directory.seed())
+            keyring = ManagerKeyring(key_for(directory.key_file, directory.store))
             large = LargeStore(directory.store, keyring.store_key, agents, 0)
             ingest(directory.store, keyring, large.senders, threats)
         figure = _fastest(Path(name), agents, threats, "minutes", "5 s, 500 MB")
@@ -87,7 +90,7 @@ def of_a_run(agents: int) -> Figure:
     """Return the figures of a manager with a run of as many agents, of which no incident is stored."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         with DataDirectory(Path(name)) as directory:
-            keyring = ManagerKeyring(directory.seed())
+            keyring = ManagerKeyring(key_for(directory.key_file, directory.store))
             large = LargeStore(directory.store, keyring.store_key, agents, 0, organizations=1)
             large.store_run()
         figure = _fastest(Path(name), agents, agents, "minutes, no incident", "5 s")
@@ -96,7 +99,12 @@ def of_a_run(agents: int) -> Figure:
 
 def _first_reports(path: Path, large: LargeStore) -> float:
     with DataDirectory(path) as directory:
-        return round(ingest(directory.store, ManagerKeyring(directory.seed()), large.senders, _REPORTS), 2)
+        return round(
+            ingest(
+                directory.store, ManagerKeyring(key_for(directory.key_file, directory.store)), large.senders, _REPORTS
+            ),
+            2,
+        )
 
 
 def _fastest(path: Path, agents: int, threats: int, span: str, to_reach: str) -> Figure:

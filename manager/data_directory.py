@@ -13,13 +13,12 @@ from types import TracebackType
 from typing import Self
 
 from manager.errors import DataDirectoryInUse, SetupError
-from manager.storage.connection import holds_secrets
+from manager.key_file import KeyFile
 from schemas.errors import TokenError
 from schemas.keys import EnrollmentToken
 
 _SEED = 32
 _CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_TRUST = "trust no other key: put manager.key back from a backup; the store stays as it is until then"
 KEY_FILE = "manager.key"
 BROKER_PASSWORD_FILE = "broker.password"  # noqa: S105 -- the name of a file
 _ENROLLMENT_TOKEN_FILE = "enroll.token"  # noqa: S105 -- the name of a file
@@ -35,10 +34,12 @@ class DataDirectory:
 
     Args:
         path: created with access for its owner only if it does not exist.
+        key_file: the path of the key file; by default `manager.key` in the directory.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key_file: Path | None = None) -> None:
         self.path = path
+        self.key_file = KeyFile(key_file or path / KEY_FILE)
         self._lock: int | None = None
 
     @property
@@ -94,30 +95,6 @@ class DataDirectory:
             os.ftruncate(self._lock, 0)
             os.close(self._lock)
             self._lock = None
-
-    def seed(self) -> bytes:
-        """Return the seed of the manager's keys, created at the first start.
-
-        It is never created beside a store that has agents or tokens: they trust and need the key that they were made
-        with.
-
-        Raises:
-            SetupError: the file is damaged, or missing beside such a store.
-        """
-        path = self.path / KEY_FILE
-        text = self._read(KEY_FILE)
-        if not text:
-            if holds_secrets(self.store):
-                raise SetupError(f"{path} is missing or empty, and {self.store} has agents that {_TRUST}")
-            text = secrets.token_hex(_SEED)
-            self._write(path, text)
-        try:
-            seed = bytes.fromhex(text)
-        except ValueError:
-            seed = b""
-        if len(seed) != _SEED:
-            raise SetupError(self._damaged(KEY_FILE))
-        return seed
 
     def admin_token(self) -> str:
         """Return the admin token, created at the first start."""
@@ -193,15 +170,11 @@ class DataDirectory:
             raise SetupError(self._damaged(name)) from error
 
     def _damaged(self, name: str) -> str:
-        """Return the error message for a file that is not text or not a key."""
+        """Return the error message for a file that is not text."""
         path = self.path / name
         if name == BROKER_PASSWORD_FILE:
             return f"{path} is damaged: put it back from a backup; the broker lets the manager in with no other"
-        if name != KEY_FILE:
-            return f"{path} is damaged: put it back from a backup, or remove it, and the next start creates another"
-        if holds_secrets(self.store):
-            return f"{path} is damaged, and {self.store} has agents that {_TRUST}"
-        return f"{path} is damaged: move it aside, and the next start creates another; no agent trusts it yet"
+        return f"{path} is damaged: put it back from a backup, or remove it, and the next start creates another"
 
     def _write(self, path: Path, text: str) -> None:
         """Write a file atomically and durably, readable by the owner only."""

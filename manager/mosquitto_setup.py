@@ -16,9 +16,10 @@ from manager.provisioning.mosquitto_files import Listeners
 from manager.provisioning.roles import AccessRole, organization_role, shared_roles
 from manager.storage.connection import open_reader
 from manager.storage.health import StoreHealth, start_errors
+from manager.storage.sealed_values import key_for
 from manager.storage.store import PeeweeStore
 from manager.tls.directory import AUTHORITY, TlsDirectory
-from schemas.keys import ManagerKeyring
+from schemas.keys import derive
 
 CONFIGURATION = "broker.conf"
 COPIED_CERTIFICATE, COPIED_KEY = Path("tls/broker.crt"), Path("tls/broker.key")
@@ -52,6 +53,7 @@ def prepare(
     plugin: Path | None = None,
     user: str | None = None,
     copy_certificate: bool = False,
+    key_file: Path | None = None,
     once: bool = False,
     force: bool = False,
 ) -> Prepared:
@@ -66,6 +68,7 @@ def prepare(
         plugin: path of the dynamic-security plugin; by default the installed one.
         user: owner of the files, and the user that Mosquitto runs as; by default yours, for root `mosquitto`.
         copy_certificate: copy certificate and key into the broker's directory, instead of naming the manager's files.
+        key_file: the manager's key file; by default the one in its data directory.
         once: keep the files of an earlier call, except the copied certificate.
         force: replace the files of an earlier call.
 
@@ -90,7 +93,7 @@ def prepare(
     found = plugin or mosquitto_files.find_plugin()
     if found is None:
         raise SetupError(f"{mosquitto_files.PLUGIN} is not found: install Mosquitto, or name the file by --plugin")
-    with _locked(data_directory) as data:
+    with _locked(data_directory, key_file) as data:
         agents = [agent for agent in _agents(data) if agent_login(agent) is not None]
         logins = [
             manager_login(data.new_broker_password()),
@@ -107,9 +110,9 @@ def prepare(
 
 
 @contextmanager
-def _locked(data_directory: Path) -> Iterator[DataDirectory]:
+def _locked(data_directory: Path, key_file: Path | None) -> Iterator[DataDirectory]:
     try:
-        with DataDirectory(data_directory) as data:
+        with DataDirectory(data_directory, key_file) as data:
             yield data
     except DataDirectoryInUse as error:
         raise SetupError(
@@ -131,8 +134,9 @@ def _agents(data: DataDirectory) -> list[Agent]:
     health = StoreHealth(data.store)
     with start_errors(health):
         health.check_at_start(used=data.was_used)
+        store_key = derive(key_for(data.key_file, data.store), b"store")
         with closing(open_reader(data.store)) as database:
-            return PeeweeStore(database, ManagerKeyring(data.seed()).store_key, health=health).load().agents
+            return PeeweeStore(database, store_key, health=health).load().agents
 
 
 def _logins(agents: list[Agent]) -> Iterator[Login]:

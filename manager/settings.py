@@ -57,6 +57,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PANGUARD_", extra="ignore", populate_by_name=True)
 
     data_dir: Path = Field(default_factory=default_data_directory, description="directory of the keys and the store")
+    key_file: Path | None = Field(
+        None, description="file with the key that seals the secrets in the store; default manager.key in data_dir"
+    )
     host: str = Field("127.0.0.1", description="address that both doors listen on")
     port: int = Field(8443, ge=0, le=65535, description="HTTP port; 0 takes a free one")
     mqtt_port: int = Field(1883, ge=0, le=65535, description="port of the embedded broker; 0 takes a free one")

@@ -3,6 +3,8 @@
 import hashlib
 import re
 import secrets
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -24,7 +26,8 @@ _PUBLIC_LENGTH = 32
 _TOKEN = re.compile(rf"pg1\.({TOKEN_ID})\.([A-Za-z0-9_-]{{22}})\.([A-Za-z0-9_-]{{43}})(?:\.([A-Za-z0-9_-]{{43}}))?")
 
 
-def _derive(secret: bytes, purpose: bytes) -> bytes:
+def derive(secret: bytes, purpose: bytes) -> bytes:
+    """Return the key of 32 bytes that HKDF-SHA256 derives from a secret for one purpose."""
     return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=purpose).derive(secret)
 
 
@@ -44,9 +47,9 @@ class AgentKeys:
     def derive(cls, secret: bytes) -> Self:
         """Derive the keys from `secret`, 32 random bytes."""
         return cls(
-            mqtt_password=message_codes.to_base64url(_derive(secret, b"mqtt")),
-            http_token=message_codes.to_base64url(_derive(secret, b"http")),
-            mac_key=_derive(secret, b"mac"),
+            mqtt_password=message_codes.to_base64url(derive(secret, b"mqtt")),
+            http_token=message_codes.to_base64url(derive(secret, b"http")),
+            mac_key=derive(secret, b"mac"),
         )
 
 
@@ -60,13 +63,23 @@ class ManagerKeyring:
 
     Args:
         seed: 32 random bytes; all keys are derived from them.
+        user_name_key: masks user names; by default derived, too.
     """
 
-    def __init__(self, seed: bytes) -> None:
-        self.sign_key = Ed25519PrivateKey.from_private_bytes(_derive(seed, b"sign"))
-        self._seal_key = X25519PrivateKey.from_private_bytes(_derive(seed, b"seal"))
-        self.store_key = _derive(seed, b"store")
-        self.user_name_key = _derive(seed, b"user names")
+    def __init__(self, seed: bytes, user_name_key: bytes | None = None) -> None:
+        self.store_key = derive(seed, b"store")
+        self.user_name_key = user_name_key or derive(seed, b"user names")
+        self._former_seal_keys: tuple[X25519PrivateKey, ...] = ()
+        self._use(seed)
+
+    def use(self, seed: bytes, former: Iterable[bytes] = ()) -> None:
+        """Sign and seal with the keys of another seed from now on; secrets sealed to `former` seeds open as well."""
+        self._use(seed)
+        self._former_seal_keys = tuple(map(_seal_key, former))
+
+    def _use(self, seed: bytes) -> None:
+        self.sign_key = Ed25519PrivateKey.from_private_bytes(derive(seed, b"sign"))
+        self._seal_key = _seal_key(seed)
 
     @property
     def sign_public(self) -> str:
@@ -84,14 +97,22 @@ class ManagerKeyring:
         Raises:
             KeyMaterialError: the secret was sealed for another key or context, or was altered.
         """
-        try:
-            raw = message_codes.from_base64url(sealed)
-            ephemeral, box = raw[:_PUBLIC_LENGTH], raw[_PUBLIC_LENGTH:]
-            shared = self._seal_key.exchange(X25519PublicKey.from_public_bytes(ephemeral))
-            key = _derive(shared + ephemeral + self._seal_key.public_key().public_bytes_raw(), b"seal")
-            return ChaCha20Poly1305(key).decrypt(_NONCE, box, context.encode())
-        except (ValueError, InvalidTag) as error:
-            raise KeyMaterialError("the secret is not sealed to this manager's key") from error
+        for key in (self._seal_key, *self._former_seal_keys):
+            with suppress(ValueError, InvalidTag):
+                return _unsealed(key, sealed, context)
+        raise KeyMaterialError("the secret is not sealed to this manager's key")
+
+
+def _seal_key(seed: bytes) -> X25519PrivateKey:
+    return X25519PrivateKey.from_private_bytes(derive(seed, b"seal"))
+
+
+def _unsealed(seal_key: X25519PrivateKey, sealed: str, context: str) -> bytes:
+    raw = message_codes.from_base64url(sealed)
+    ephemeral, box = raw[:_PUBLIC_LENGTH], raw[_PUBLIC_LENGTH:]
+    shared = seal_key.exchange(X25519PublicKey.from_public_bytes(ephemeral))
+    key = derive(shared + ephemeral + seal_key.public_key().public_bytes_raw(), b"seal")
+    return ChaCha20Poly1305(key).decrypt(_NONCE, box, context.encode())
 
 
 def seal(seal_public: str, secret: bytes, context: str) -> str:
@@ -107,7 +128,7 @@ def seal(seal_public: str, secret: bytes, context: str) -> str:
         recipient = X25519PublicKey.from_public_bytes(message_codes.from_base64url(seal_public))
         ephemeral = X25519PrivateKey.generate()
         public = ephemeral.public_key().public_bytes_raw()
-        key = _derive(ephemeral.exchange(recipient) + public + recipient.public_bytes_raw(), b"seal")
+        key = derive(ephemeral.exchange(recipient) + public + recipient.public_bytes_raw(), b"seal")
     except ValueError as error:
         raise KeyMaterialError("the manager's seal key is no X25519 key") from error
     return message_codes.to_base64url(public + ChaCha20Poly1305(key).encrypt(_NONCE, secret, context.encode()))

@@ -15,6 +15,7 @@ from manager.cli.commands import (
     groups,
     health,
     incidents,
+    key_file,
     notifications,
     now,
     policies,
@@ -59,6 +60,7 @@ app.add_typer(certs.app, name="certs")
 app.add_typer(clock.app, name="clock")
 app.add_typer(groups.app, name="groups")
 app.add_typer(incidents.app, name="incidents")
+app.add_typer(key_file.app, name="key-file")
 app.add_typer(notifications.app, name="notifications")
 app.add_typer(policies.app, name="policies")
 app.add_typer(protection.app, name="protection")

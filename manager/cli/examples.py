@@ -112,6 +112,11 @@ panguard manager incidents show inc-0123456789abcdef
         "incidents acknowledge": 'panguard manager incidents acknowledge inc-0123456789abcdef --note "I look into it"',
         "incidents note": 'panguard manager incidents note inc-0123456789abcdef "asked the provider"',
         "incidents close": "panguard manager incidents close inc-0123456789abcdef",
+        "key-file": "panguard manager key-file rotate --data-dir data/manager --dry-run",
+        "key-file rotate": """
+panguard manager stop --data-dir data/manager
+panguard manager key-file rotate --data-dir data/manager
+""",
         "notifications": "panguard manager notifications test ops",
         "notifications list": "panguard manager notifications list",
         "notifications test": "panguard manager notifications test ops",

@@ -44,7 +44,7 @@ def run(settings: Settings) -> int:
     transport = Transport.plan(settings)
     _raise_open_files_limit()
     with ExitStack() as stack:
-        directory = stack.enter_context(DataDirectory(settings.data_dir))
+        directory = stack.enter_context(DataDirectory(settings.data_dir, settings.key_file))
         manager = Manager(settings, transport, directory, stack)
         ManagerLoop(manager, stack).serve(_print_ready)
     return 0
@@ -148,7 +148,7 @@ class ManagerLoop:
         ready(http, str(manager.mqtt.address))
 
     def _prepare_enrollment_token(self) -> bool:
-        """Create the unlimited enrollment token at the first start, and update its CA fingerprint.
+        """Create the unlimited enrollment token at the first start, and update its CA fingerprint and signing key.
 
         Return whether there is a token: a signal ends the wait for a store that cannot commit it.
 
@@ -162,7 +162,11 @@ class ManagerLoop:
         except _StoppedError:
             return False
         with suppress(TokenError):  # an operator has to replace a damaged one
-            token = replace(EnrollmentToken.parse(token_text), ca_fingerprint=transport.ca_fingerprint)
+            token = replace(
+                EnrollmentToken.parse(token_text),
+                ca_fingerprint=transport.ca_fingerprint,
+                sign_key=self._manager.engine.fleet.keyring.sign_public,
+            )
             if str(token) != token_text:
                 directory.replace_enrollment_token(str(token))
         return True

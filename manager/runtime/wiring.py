@@ -35,10 +35,11 @@ from manager.runtime.transport_security import Transport
 from manager.runtime.version import VERSION
 from manager.settings import Settings
 from manager.storage import tables
-from manager.storage.connection import open_reader, open_store
+from manager.storage.connection import close_store, open_reader, open_store
 from manager.storage.health import StoreHealth, start_errors
 from manager.storage.migrate import migrate
 from manager.storage.queries import StoreQueries
+from manager.storage.sealed_values import key_for, open_secrets
 from schemas.keys import EnrollmentToken, ManagerKeyring
 
 log = structlog.get_logger(__name__)
@@ -60,20 +61,22 @@ class Manager:
         self.directory = directory
         self._rotations = Lock()
         channels = read_channels(settings.notifications)
-        keyring = ManagerKeyring(directory.seed())
         registry = CollectorRegistry()
         histograms = Histograms(registry)
         self._health = StoreHealth(directory.store)
         given = settings.auth_token.get_secret_value() if settings.auth_token else None
         self._admin_token = given or directory.admin_token()
-        admin_text = keyed_id(keyring.store_key, self._admin_token)
-        self._fleet = Fleet(keyring, engine_settings(settings, transport.ca_fingerprint, admin_text))
         now = clock.read()
         with start_errors(self._health), gc_tuning.paused():
             self._health.check_at_start(used=directory.was_used)
+            key_for(directory.key_file, directory.store)
             database = _open_database(directory)
-            self._store = TimedStore(database, keyring.store_key, histograms, self._health)
-            stack.callback(self._store.close)
+            stack.callback(close_store, database)
+            opened = open_secrets(database, directory.key_file, directory.store)
+            admin_text = keyed_id(opened.store_key, self._admin_token)
+            keyring = ManagerKeyring(opened.signing_keys.seed, opened.user_name_key)
+            self._fleet = Fleet(keyring, engine_settings(settings, transport.ca_fingerprint, admin_text))
+            self._store = TimedStore(database, opened.store_key, histograms, self._health)
             if settings.organization_response is not None:
                 self._store.set_meta(ORGANIZATION_RESPONSE, settings.organization_response.value)
             snapshot = self._store.load()

@@ -23,7 +23,11 @@ _DURABLE = {
 _READING = {**_DURABLE, "query_only": 1, "cache_size": -16384}
 
 
-_SECRETS = {"agent": "SELECT 1 FROM agent LIMIT 1", "enrollment_token": "SELECT 1 FROM enrollment_token LIMIT 1"}
+_SECRETS = {
+    "agent": "SELECT 1 FROM agent LIMIT 1",
+    "enrollment_token": "SELECT 1 FROM enrollment_token LIMIT 1",
+    "sealed_value": "SELECT 1 FROM sealed_value LIMIT 1",
+}
 
 
 def open_store(path: Path) -> Database:
@@ -51,7 +55,7 @@ def close_store(database: Database) -> None:
 
 
 def holds_secrets(path: Path) -> bool:
-    """Return whether a store has agents or tokens, whose secrets only the store key decrypts.
+    """Return whether a store has secrets that only its key file opens: of agents, tokens, or its own.
 
     Return True for a store that cannot be read.
     """

@@ -203,8 +203,8 @@ def start_errors(health: StoreHealth) -> Iterator[None]:
         raise
     except InvalidTag as error:
         raise SetupError(
-            f"manager.key does not open the secrets in the store {health.path}: put the manager.key back that belongs "
-            "to this store; both stay as they are until then"
+            f"this database belongs to another key file: the secrets in the store {health.path} do not open; put the"
+            " key file back that belongs to it, or name it by --key-file; both stay as they are until then"
         ) from error
     except ManagerError as error:
         raise SetupError(str(error)) from error

@@ -170,7 +170,7 @@ def _start_damaged(run: Run, name: str, before: bytes, after: bytes) -> str:
     for file, content in (("manager.key", seed), (name, before + seed + after)):
         (copy / file).touch(0o600)
         (copy / file).write_bytes(content)
-        run.beside[f"{copy.name}/{file}"] = {"manager seed"}
+        run.beside[f"{copy.name}/{file}"] = {"key file"}
     return _start_in_vain(run, copy, "--broker", "mqtt://127.0.0.1:1")
 
 

@@ -61,6 +61,7 @@ def fleet_at(kind: str, directory: Path, queue_bytes: int | None = None) -> Iter
     """
     data = directory / "manager"
     data.mkdir()
+    (data / "manager.key").touch(0o600)
     (data / "manager.key").write_text(bytes(32).hex())  # the bench's own
     bench = Bench(data)
     token = bench.token()

@@ -158,9 +158,10 @@ def _data_directory(place: Place, data: bytes) -> None:
     path = place.folder("data")
     for name in ("manager.key", "admin.token", "observer.credential", "broker.password", "enroll.token"):
         (path / name).write_bytes(data)
+    (path / "manager.key").chmod(0o600)
     with DataDirectory(path) as directory:
         for read in (
-            directory.seed,
+            directory.key_file.read,
             directory.admin_token,
             directory.observer_credential,
             directory.broker_password,

@@ -13,6 +13,7 @@ from manager.engine.batch import Changes
 from manager.storage import tables
 from manager.storage.connection import open_store
 from manager.storage.migrate import migrate
+from manager.storage.sealed_values import key_for
 from manager.storage.store import PeeweeStore
 from schemas import message_codes, topics
 from schemas.keys import AgentKeys, ManagerKeyring, new_secret
@@ -58,7 +59,9 @@ def enroll(path: Path, count: int) -> list[Sender]:
             senders.append(
                 Sender(agent.agent_id, keys.mqtt_password, keys.mac_key, 1, policy.version, policy.resolved.digest)
             )
-        PeeweeStore(database, ManagerKeyring(directory.seed()).store_key).commit(Changes(agents=agents))
+        PeeweeStore(database, ManagerKeyring(key_for(directory.key_file, directory.store)).store_key).commit(
+            Changes(agents=agents)
+        )
         database.close()
     return senders
 

@@ -3,20 +3,24 @@
 import base64
 import json
 import os
+import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from manager.domain.signing_keys import SigningKeys
+from manager.storage.rows import SecretCipher
 from schemas import message_codes
-from schemas.keys import AgentKeys, EnrollmentToken, ManagerKeyring
+from schemas.keys import AgentKeys, EnrollmentToken, ManagerKeyring, derive
 
 MAY_HOLD = {
     "manager/admin.token": {"admin token"},
     "manager/enroll.token": {"enrollment secret"},
-    "manager/manager.key": {"manager seed"},
+    "manager/manager.key": {"key file"},
     "manager/observer.credential": {"observer password"},
     "manager/broker.password": {"broker password"},
     "manager/tls/ca.key": {"ca.key"},
@@ -63,12 +67,15 @@ class Secrets:
         self.add_token((data / "enroll.token").read_text().strip())
         if (data / "broker.password").exists():
             self.add_text("broker password", (data / "broker.password").read_text().strip())
-        seed = bytes.fromhex((data / "manager.key").read_text())
+        key = bytes.fromhex((data / "manager.key").read_text())
+        self.add("key file", key)
+        self.add("key of sealed values", derive(key, b"sealed values"))
+        self.add("store key", derive(key, b"store"))
+        seed = _signing_keys(data, key).seed
         keyring = ManagerKeyring(seed)
         self.add("manager seed", seed)
         self.add("signing key", keyring.sign_key.private_bytes_raw())
         self.add("sealing key", keyring._seal_key.private_bytes_raw())
-        self.add("store key", keyring.store_key)
         for path in (data / "tls").glob("*.key"):
             key = load_pem_private_key(path.read_bytes(), None)
             assert isinstance(key, ec.EllipticCurvePrivateKey)
@@ -123,6 +130,12 @@ def open_to_others(directories: Iterable[Path]) -> set[Path]:
     """Return what in these directories, themselves included, anybody but its owner may read or enter."""
     everything = [path for directory in directories for path in (directory, *directory.rglob("*"))]
     return {path for path in everything if path.lstat().st_mode & 0o077}
+
+
+def _signing_keys(data: Path, key: bytes) -> SigningKeys:
+    with closing(sqlite3.connect(data / "panguard.db")) as store:
+        (value,) = store.execute("SELECT value FROM sealed_value WHERE name = 'signing_keys'").fetchone()
+    return SigningKeys.load(SecretCipher(derive(key, b"sealed values")).decrypt(value, "signing_keys"))
 
 
 def _files(home: Path) -> Iterator[Path]:

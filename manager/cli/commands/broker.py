@@ -8,7 +8,7 @@ import typer
 from manager.cli.support.counting import counted
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import data_directory
-from manager.cli.support.options import DataDir, Once, Output, OutputOption
+from manager.cli.support.options import DataDir, KeyFileOption, Once, Output, OutputOption
 
 app = typer.Typer(help="Your own Mosquitto broker.", no_args_is_help=True)
 
@@ -45,6 +45,7 @@ def init(
     once: Once = False,
     force: Annotated[bool, typer.Option("--force", help="overwrite all files; stop Mosquitto first")] = False,
     data_dir: DataDir = None,
+    key_file: KeyFileOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Prepare a new Mosquitto: its credentials, its access rules, and the logins of all known agents."""
@@ -62,6 +63,7 @@ def init(
             plugin=plugin,
             user=user,
             copy_certificate=copy_certificate,
+            key_file=key_file,
             once=once,
             force=force,
         )

@@ -9,7 +9,7 @@ import typer
 
 from manager.cli.commands.config import configuration, typed_options
 from manager.cli.support.failures import CommandFailed, ExitCode
-from manager.cli.support.options import ConfigOption, DataDir
+from manager.cli.support.options import ConfigOption, DataDir, KeyFileOption
 
 Host = Annotated[str | None, typer.Option(help="listen address of HTTP and embedded broker [default: 127.0.0.1]")]
 Port = Annotated[int | None, typer.Option(help="the HTTP port; 0 picks a free one [default: 8443]")]
@@ -35,6 +35,7 @@ def start(
     *,
     config: ConfigOption = None,
     data_dir: DataDir = None,
+    key_file: KeyFileOption = None,
     host: Host = None,
     port: Port = None,
     mqtt_port: MqttPort = None,
@@ -47,6 +48,7 @@ def start(
     """Run a manager until SIGTERM. It prints `ready http=… mqtt=…` once it serves HTTP and MQTT."""
     given = {
         "data_dir": data_dir,
+        "key_file": key_file,
         "host": host,
         "port": port,
         "mqtt_port": mqtt_port,
@@ -90,6 +92,7 @@ def arguments(typed: Mapping[str, Any], config: Path | None) -> list[str]:
     flags = {
         "--config": None if config is None else config.absolute(),
         "--data-dir": typed["data_dir"].absolute() if "data_dir" in typed else None,
+        "--key-file": typed["key_file"].absolute() if "key_file" in typed else None,
         "--host": typed.get("host"),
         "--port": typed.get("port"),
         "--mqtt-port": typed.get("mqtt_port"),

@@ -67,6 +67,14 @@ Insecure = Annotated[
     bool, typer.Option("--insecure", help="send secrets to other machines in plain text", rich_help_panel=CONNECTION)
 ]
 Once = Annotated[bool, typer.Option("--once", help="succeed without a change if it exists already; for start scripts")]
+KeyFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file",
+        envvar="PANGUARD_KEY_FILE",
+        help="file of the key that seals the store [default: manager.key in the data directory]",
+    ),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", envvar="PANGUARD_DATA_DIR", help="the manager's data directory"),

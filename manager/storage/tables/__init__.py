@@ -29,6 +29,7 @@ from manager.storage.tables.operators import (
     DeadLetterTable,
     MetaTable,
     PolicyRevisionTable,
+    SealedValueTable,
     TokenTable,
 )
 from manager.storage.tables.projections import (
@@ -87,6 +88,7 @@ ALL = (
     NotificationTable,
     MuteTable,
     MetaTable,
+    SealedValueTable,
 )
 
 __all__ = [
@@ -118,6 +120,7 @@ __all__ = [
     "ProjectionProgressTable",
     "RecognizedThreatTable",
     "ReportedMeasureTable",
+    "SealedValueTable",
     "StoredIdTable",
     "Table",
     "ThreatAgentCountTable",

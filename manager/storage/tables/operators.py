@@ -133,3 +133,15 @@ class MetaTable(Table):
         """Peewee options: table name."""
 
         table_name = "meta"
+
+
+class SealedValueTable(Table):
+    """Table of the manager's own secrets, sealed with the key file, by name."""
+
+    name = TextField(primary_key=True)
+    value = BlobField()
+
+    class Meta:
+        """Peewee options: table name."""
+
+        table_name = "sealed_value"

@@ -137,3 +137,17 @@ def test_the_commands_of_the_page_about_notifications_work(desk: Desk) -> None:
             desk.run(f"{command} --data-dir data/manager")
     assert (desk.home / "events.json").read_text()
     desk.run("panguard manager stop --data-dir data/manager")
+
+
+def test_the_commands_of_the_page_about_the_store_work(desk: Desk) -> None:
+    """The key is replaced under a store of a manager that ran, which starts with the new one."""
+    desk.run("panguard manager start --data-dir data/manager --detach")
+    key = desk.home / "data" / "manager" / "manager.key"
+    before = key.read_text()
+    commands = [command for block in _blocks("store.md", "sh") for command in _commands(block)]
+    assert [command.split()[2] for command in commands] == ["stop", "key-file"]
+    for command in commands:
+        desk.run(command)
+    assert key.read_text() != before
+    desk.run("panguard manager start --data-dir data/manager --detach")
+    desk.run("panguard manager stop --data-dir data/manager")

@@ -56,6 +56,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     home = tmp_path_factory.mktemp("secured")
     data = home / "manager"
     data.mkdir()
+    (data / "manager.key").touch(0o600)
     (data / "manager.key").write_text(bytes(32).hex())  # the bench's own
     TlsDirectory(data).init((), datetime.now(UTC))
     bench = Bench(data)

@@ -8,6 +8,7 @@ import pytest
 
 from manager.data_directory import DataDirectory
 from manager.errors import SetupError
+from manager.storage.sealed_values import key_for
 from tests.support.engine import Bench
 from tests.support.processes import ManagerProcess, Panguard
 
@@ -45,7 +46,11 @@ def test_a_clean_stop_leaves_everything_in_the_stores_file(tmp_path: Path) -> No
         assert manager.agent("web-1")["agentId"] == told["agentId"]
 
 
-BACKUP, BELONGS = "put manager.key back from a backup", "put the manager.key back that belongs to this store"
+BACKUP, DAMAGED, BELONGS = (
+    "put the key file back from a backup",
+    "put it back from a backup",
+    "this database belongs to another key file",
+)
 
 
 def test_a_lost_key_is_never_replaced_beside_a_store_with_agents(tmp_path: Path) -> None:
@@ -55,10 +60,11 @@ def test_a_lost_key_is_never_replaced_beside_a_store_with_agents(tmp_path: Path)
         assert manager.stop() == 0
         path, store = manager.data / KEY, (manager.data / STORE).read_bytes()
         good = path.read_bytes()
-        cases = ((None, BACKUP, "remove"), ("no key", BACKUP, "remove"), ("ab" * 32, BELONGS, "damaged"))
+        cases = ((None, BACKUP, "remove"), ("no key", DAMAGED, "remove"), ("ab" * 32, BELONGS, "damaged"))
         for key, sentence, wrong in cases:
             path.unlink()
             if key is not None:
+                path.touch(0o600)
                 path.write_text(key)
             said = refused(manager)
             assert sentence in said
@@ -66,7 +72,7 @@ def test_a_lost_key_is_never_replaced_beside_a_store_with_agents(tmp_path: Path)
             assert "Traceback" not in said
             assert path.exists() == (key is not None)
             assert (manager.data / STORE).read_bytes() == store
-            path.touch()
+            path.touch(0o600)
         path.write_bytes(good)
         manager.start()
         assert manager.agent("web-1")["agentId"] == told["agentId"]
@@ -90,39 +96,37 @@ def test_a_damaged_store_ends_the_start_in_one_sentence(tmp_path: Path) -> None:
 def test_a_key_is_created_where_nobody_needs_another(tmp_path: Path) -> None:
     """An empty directory, and a store without agents and tokens, get a new key; a damaged key is moved by a person."""
     with DataDirectory(tmp_path) as directory:
-        seed = directory.seed()
-        assert directory.seed() == seed
+        key = key_for(directory.key_file, directory.store)
+        assert key_for(directory.key_file, directory.store) == key
         (tmp_path / KEY).unlink()
         with closing(Bench(tmp_path).database):
             pass
-        assert directory.seed() != seed
+        assert key_for(directory.key_file, directory.store) != key
         (tmp_path / KEY).write_text("no key")
         with pytest.raises(SetupError, match="move it aside"):
-            directory.seed()
+            key_for(directory.key_file, directory.store)
 
 
-@pytest.mark.parametrize("key", [b"", b"zz" * 32, b"00" * 31, b"00" * 33, b"\xff\xfe"])
-def test_a_damaged_key_stays_beside_a_store_with_agents(tmp_path: Path, key: bytes) -> None:
-    """Whatever the file holds, it is not replaced, and the advice does not say so."""
+def test_a_missing_key_stays_missing_beside_a_store_with_agents(tmp_path: Path) -> None:
+    """No key is created, and the advice is to put the right one back."""
     with DataDirectory(tmp_path) as directory:
         bench = Bench(tmp_path)
         bench.enroll("srv-01")
         bench.database.close()
-        (tmp_path / KEY).write_bytes(key)
-        with pytest.raises(SetupError, match=r"put manager\.key back") as caught:
-            directory.seed()
+        with pytest.raises(SetupError, match=BACKUP) as caught:
+            key_for(directory.key_file, directory.store)
         assert "aside" not in str(caught.value)
-        assert (tmp_path / KEY).read_bytes() == key
+        assert not (tmp_path / KEY).exists()
 
 
 def test_an_unreadable_store_counts_as_one_with_agents(tmp_path: Path) -> None:
     """No key is created beside a store that cannot be read, nor beside a WAL without its store."""
     with DataDirectory(tmp_path) as directory:
         (tmp_path / STORE).write_bytes(b"x" * 5000)
-        with pytest.raises(SetupError, match=r"put manager\.key back"):
-            directory.seed()
+        with pytest.raises(SetupError, match=BACKUP):
+            key_for(directory.key_file, directory.store)
         (tmp_path / STORE).write_bytes(b"")
         (tmp_path / f"{STORE}-wal").write_bytes(b"x" * 5000)
-        with pytest.raises(SetupError, match=r"put manager\.key back"):
-            directory.seed()
+        with pytest.raises(SetupError, match=BACKUP):
+            key_for(directory.key_file, directory.store)
         assert not (tmp_path / KEY).exists()

@@ -54,6 +54,7 @@ RUN_BY = {
     "lifecycle.md": "tests/integration/api/test_enrollment_tokens.py",
     "operations.md": "tests/integration/api/test_operations_page.py",
     "protection.md": "tests/integration/api/test_protection.py",
+    "store.md": "tests/integration/documents/test_pages.py",
     "tls.md": "tests/integration/documents/test_pages.py",
 }
 """The test that runs the commands of each page, but for those that ask a machine which a test does not have."""

@@ -86,6 +86,7 @@ def test_agents_of_the_store_are_let_in_from_the_start(tmp_path: Path) -> None:
     """A fleet that moves to Mosquitto needs no registration: each MQTT agent has its login and its role."""
     data = tmp_path / "data"
     data.mkdir()
+    (data / "manager.key").touch(0o600)
     (data / "manager.key").write_text(bytes(32).hex())  # the bench's own
     bench = Bench(data)
     agent = bench.enroll("srv-01")

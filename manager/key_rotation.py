@@ -1,0 +1,49 @@
+"""Rotation of the key file: seals the store of a stopped manager with a new key."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from manager.data_directory import DataDirectory
+from manager.errors import SetupError
+from manager.storage.connection import close_store, open_store
+from manager.storage.health import StoreHealth, start_errors
+from manager.storage.migrate import migrate
+from manager.storage.sealed_values import count_sealed, open_secrets, reseal
+
+
+class KeyRotation(NamedTuple):
+    """A rotation: the key file, and the number of secrets that are sealed with it."""
+
+    path: Path
+    secrets: int
+
+
+def rotate_key_file(directory: Path, key_file: Path | None, *, dry_run: bool = False) -> KeyRotation:
+    """Seal the store with a new key in the key file.
+
+    Args:
+        directory: the data directory.
+        key_file: the path of the key file; by default the one in the data directory.
+        dry_run: change nothing, except that an earlier rotation is completed.
+
+    Raises:
+        DataDirectoryInUse: a manager runs.
+        SetupError: there is no store, or the key file is not the store's.
+    """
+    if not DataDirectory(directory).store.exists():
+        raise SetupError(f"there is no store in {directory}: name the manager's data directory by --data-dir")
+    with DataDirectory(directory, key_file) as data:
+        health = StoreHealth(data.store)
+        with start_errors(health):
+            health.check_at_start(used=data.was_used)
+            if data.key_file.read() is None and data.key_file.next.read() is None:
+                raise SetupError(f"the key file {data.key_file.path} is missing: put it back, or name it by --key-file")
+            database = open_store(data.store)
+            try:
+                migrate(database, data.store)
+                if dry_run:
+                    open_secrets(database, data.key_file, data.store)
+                    return KeyRotation(data.key_file.path, count_sealed(database))
+                return KeyRotation(data.key_file.path, reseal(database, data.key_file, data.store))
+            finally:
+                close_store(database)
