@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct, field
 
+from schemas.identifiers import is_threat_id
 from schemas.threats import ResponseTaken, Severity, Threat, ThreatReport
 
 _LARGEST_COUNT = 2**53 - 1
@@ -22,7 +23,6 @@ _SEPARATORS = frozenset({"--T::Z", "--T::."})
 _Word = Annotated[str, Meta(min_length=1, max_length=128)]
 _Text = Annotated[str, Meta(max_length=1024)]
 _Plain = str | int | float | bool | None
-_is_threat_id = re.compile(r"[A-Za-z0-9._:-]{1,64}").fullmatch
 _is_technique = re.compile(r"T[0-9]{4}(?:\.[0-9]{3})?").fullmatch
 
 
@@ -99,7 +99,7 @@ def _is_in_order(report: FastReport) -> bool:
     """
     threat, response = report.threat, report.response
     return (
-        _is_threat_id(report.id) is not None
+        is_threat_id(report.id) is not None
         and _is_moment(report.stamp)
         and threat.type.isprintable()
         and (threat.technique is None or _is_technique(threat.technique) is not None)

@@ -55,6 +55,9 @@ def hostname_key(hostname: str) -> str:
     return key[:-1] if key.endswith(".") and len(key) > 1 else key
 
 
+is_threat_id = re.compile(THREAT_ID).fullmatch
+"""Returns a match if a text is the id of a report, else None."""
+
 _FULL = {
     "agentId": re.compile(AGENT_ID),
     "clientId": re.compile(CLIENT_ID),

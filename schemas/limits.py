@@ -7,7 +7,10 @@ MESSAGE_LIMIT = 16 * KIB
 """The size limit of a message without a more specific limit."""
 
 THREAT_LIMIT = 256 * KIB
-"""The size limit of one threat report."""
+"""The size limit of one threat report, and of several in one message."""
+
+REPORTS_IN_BATCH = 1000
+"""The maximum number of threat reports in one message."""
 
 POLICY_LIMIT = 256 * KIB
 """The size limit of an agent's effective policy, and of one change of an organization's blocklist."""

@@ -169,3 +169,10 @@ class ManagerKeys(WireModel):
     sign_key: Annotated[str, StringConstraints(min_length=43, max_length=43)]
     seal_key: Annotated[str, StringConstraints(min_length=43, max_length=43)]
     sent_at: Timestamp | None = None
+    accepts: Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=64)]], Field(max_length=64)] = (
+        Field(
+            default_factory=list,
+            description="what the manager takes beyond the first release, such as `threats.batch`; readers ignore "
+            "unknown words",
+        )
+    )

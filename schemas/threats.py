@@ -6,6 +6,7 @@ from typing import Annotated, Protocol
 from pydantic import Field, JsonValue, StringConstraints
 
 from schemas.identifiers import AgentId, ThreatId
+from schemas.limits import REPORTS_IN_BATCH
 from schemas.model import Timestamp, WireModel
 
 Word = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -91,6 +92,12 @@ class ThreatReport(WireModel):
     threat: Threat
     response: Word | ResponseTaken | None = None
     timestamp: Timestamp = Field(description="detection time, on the agent's clock")
+
+
+class ThreatReportBatch(WireModel):
+    """Several reports of one agent in one message; each is stored or refused by itself."""
+
+    reports: Annotated[list[ThreatReport], Field(min_length=1, max_length=REPORTS_IN_BATCH)]
 
 
 class Refusal(WireModel):

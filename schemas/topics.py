@@ -17,7 +17,7 @@ from schemas.model import WireModel
 from schemas.policy import Policy, PolicyApplied
 from schemas.presence import Heartbeat, ManagerKeys, ManagerPresence, Presence
 from schemas.registration import Registration, RegistrationReply, Rejection
-from schemas.threats import Receipt, ThreatReport
+from schemas.threats import Receipt, ThreatReport, ThreatReportBatch
 
 ROOT = "panguard/v1"
 PREFIX = ROOT + "/"
@@ -105,7 +105,15 @@ REGISTRATION_REPLY = Topic(
 PRESENCE = Topic("presence", "agents/{agentId}/presence", _A, frozenset({_M, _A, _O}), 1, True, "mac", (Presence,))
 HEARTBEAT = Topic("heartbeat", "agents/{agentId}/heartbeat", _A, _TO_MANAGER, 0, False, "mac", (Heartbeat,))
 THREATS = Topic(
-    "threats", "agents/{agentId}/threats", _A, _TO_MANAGER, 1, False, "mac", (ThreatReport,), limits.THREAT_LIMIT
+    "threats",
+    "agents/{agentId}/threats",
+    _A,
+    _TO_MANAGER,
+    1,
+    False,
+    "mac",
+    (ThreatReport, ThreatReportBatch),
+    limits.THREAT_LIMIT,
 )
 RECEIPTS = Topic("receipts", "agents/{agentId}/receipts", _M, _TO_AGENT, 1, False, "mac", (Receipt,))
 POLICY = Topic("policy", "agents/{agentId}/policy", _M, _TO_AGENT, 1, True, "signature", (Policy,), limits.POLICY_LIMIT)

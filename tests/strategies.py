@@ -27,7 +27,7 @@ from schemas.policy import (
 )
 from schemas.presence import Heartbeat, ManagerKeys, ManagerPresence, Mode, PolicyState, Presence
 from schemas.registration import Registration, RegistrationReply, Rejection
-from schemas.threats import Deferral, Receipt, Refusal, ResponseTaken, Severity, Threat, ThreatReport
+from schemas.threats import Deferral, Receipt, Refusal, ResponseTaken, Severity, Threat, ThreatReport, ThreatReportBatch
 
 Model = TypeVar("Model", bound=WireModel)
 
@@ -175,11 +175,23 @@ _blocklist_entries = _few(
     | messages(BlocklistEntry, kind=st.just("file_hash"), value=file_hashes, **_entry_head)
 )
 
+reports = messages(
+    ThreatReport,
+    id=threat_ids,
+    agent_id=agent_ids,
+    threat=threats,
+    response=maybe(
+        lines
+        | messages(ResponseTaken, action=lines, target=maybe(texts), outcome=maybe(texts), expires_at=maybe(moments))
+    ),
+    timestamp=moments,
+)
+
 MESSAGES: dict[type[WireModel], SearchStrategy[WireModel]] = {
     ManagerPresence: messages(
         ManagerPresence, state=st.sampled_from(["online", "offline"]), version=texts, sent_at=moments
     ),
-    ManagerKeys: messages(ManagerKeys, sign_key=public_keys, seal_key=public_keys),
+    ManagerKeys: messages(ManagerKeys, sign_key=public_keys, seal_key=public_keys, accepts=_few(lines)),
     Registration: messages(
         Registration,
         hostname=hostnames,
@@ -239,19 +251,8 @@ MESSAGES: dict[type[WireModel], SearchStrategy[WireModel]] = {
         outbox_size=maybe(counts),
         outbox_dropped=maybe(counts),
     ),
-    ThreatReport: messages(
-        ThreatReport,
-        id=threat_ids,
-        agent_id=agent_ids,
-        threat=threats,
-        response=maybe(
-            lines
-            | messages(
-                ResponseTaken, action=lines, target=maybe(texts), outcome=maybe(texts), expires_at=maybe(moments)
-            )
-        ),
-        timestamp=moments,
-    ),
+    ThreatReport: reports,
+    ThreatReportBatch: messages(ThreatReportBatch, reports=st.lists(reports, min_size=1, max_size=3)),
     Receipt: messages(
         Receipt,
         stored=_few(threat_ids),

@@ -34,12 +34,17 @@ class TokenBucket:
         self.bytes = budget.bytes * budget.burst
         self.at = now
 
-    def try_consume(self, size: int, now: float) -> bool:
-        """Consume one message of this size if the budget suffices; return whether it did."""
+    def try_consume(self, size: int, now: float, messages: int = 1) -> bool:
+        """Consume messages of this total size if the budget suffices; return whether it did.
+
+        More messages than a full budget has are consumed from a full one, which is in debt then.
+        """
         self._fill(now)
-        if self.messages < 1 or self.bytes < size:
-            return False
-        self.messages -= 1
+        if self.bytes < size or self.messages < messages:
+            most = self._budget.messages * self._budget.burst
+            if self.bytes < size or messages <= most or self.messages < most:
+                return False
+        self.messages -= messages
         self.bytes -= size
         return True
 

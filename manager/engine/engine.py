@@ -54,6 +54,7 @@ from manager.errors import ManagerError, StoreRejected, StoreUnavailable
 from schemas import message_codes
 from schemas.model import utc
 from schemas.presence import ManagerKeys
+from schemas.report_batches import FEATURE
 from schemas.topics import MANAGER_KEYS
 
 log = structlog.get_logger(__name__)
@@ -390,5 +391,7 @@ class Engine:
 
     def _keys(self, now: Instant) -> bytes:
         keyring = self.fleet.keyring
-        keys = ManagerKeys(sign_key=keyring.sign_public, seal_key=keyring.seal_public, sent_at=utc(now.wall))
+        keys = ManagerKeys(
+            sign_key=keyring.sign_public, seal_key=keyring.seal_public, sent_at=utc(now.wall), accepts=[FEATURE]
+        )
         return message_codes.with_signature(keyring.sign_key, MANAGER_KEYS.below_root(), keys.body())

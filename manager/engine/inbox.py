@@ -4,7 +4,6 @@ A message over its agent's budget is not queued: a report is deferred by receipt
 agent that ignores this floods; the threshold is a quarter of a full budget, more than a guard ever has in flight.
 """
 
-import re
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,10 +12,10 @@ from typing import Any, NamedTuple
 from manager.domain.budget import Budget, TokenBucket
 from manager.engine.origin import MANAGER, Origin
 from schemas.limits import KIB
+from schemas.report_batches import stated_count, stated_ids
 from schemas.topics import REGISTRATION, THREATS, Topic
 
 _EXCESS_SHARE = 0.25
-_FIRST_MEMBER_ID = re.compile(rb'\{"id":"([A-Za-z0-9._:-]{1,64})"')
 
 
 class Inbound(NamedTuple):
@@ -62,10 +61,10 @@ class Command:
 
 
 class Deferred(NamedTuple):
-    """A message over its agent's budget; `report_id` is None if the message is not a report."""
+    """A message over its agent's budget, with the ids of its reports; none if the message has no reports."""
 
     agent_id: str
-    report_id: str | None
+    report_ids: list[str]
     handle: Any
 
 
@@ -113,16 +112,14 @@ class Inbox:
         agent_id, size = message.identifier, len(message.payload)
         if message.row is REGISTRATION:
             if len(self._registrations) >= self.registrations_waiting:
-                self._deferred.append(Deferred(agent_id, None, message.handle))
+                self._deferred.append(Deferred(agent_id, [], message.handle))
                 return
             self._registrations.append(message)
             self._bytes += size
             return
-        if not self._bucket(self._budgets, self.budget, agent_id, now).try_consume(size, now):
-            found = _FIRST_MEMBER_ID.match(message.payload) if message.row is THREATS else None
-            self._deferred.append(Deferred(agent_id, found[1].decode() if found else None, message.handle))
-            if not self._bucket(self._excess_budgets, self._excess_budget, agent_id, now).try_consume(size, now):
-                self._flooding.add(agent_id)
+        count = stated_count(message.payload) if message.row is THREATS else 1
+        if not self._bucket(self._budgets, self.budget, agent_id, now).try_consume(size, now, count):
+            self._defer(message, count, now)
             return
         lane = self._lanes.get(agent_id)
         if lane is None:
@@ -212,6 +209,18 @@ class Inbox:
     def _taken(self, message: Inbound) -> Inbound:
         self._bytes -= len(message.payload)
         return message
+
+    def _defer(self, message: Inbound, count: int, now: float) -> None:
+        """Defer a message over its agent's budget; an agent above the budget of deferred ones floods.
+
+        The reports of a flood are not named: only a guard that waits reads the receipt.
+        """
+        bucket = self._bucket(self._excess_budgets, self._excess_budget, message.identifier, now)
+        is_flood = not bucket.try_consume(len(message.payload), now, count)
+        if is_flood:
+            self._flooding.add(message.identifier)
+        ids = stated_ids(message.payload) if message.row is THREATS and not (is_flood and count > 1) else []
+        self._deferred.append(Deferred(message.identifier, ids, message.handle))
 
     @staticmethod
     def _bucket(buckets: dict[str, TokenBucket], budget: Budget, agent_id: str, now: float) -> TokenBucket:

@@ -9,9 +9,11 @@ from uuid_utils.compat import uuid7
 
 from schemas import message_codes, topics
 from schemas.keys import AgentKeys, EnrollmentToken, ManagerKeyring, new_secret, seal
+from schemas.message_codes import without_mac
 from schemas.model import iso, utc
 from schemas.presence import Heartbeat, Mode, Presence
 from schemas.registration import Registration
+from schemas.report_batches import batch_body
 from schemas.threats import Threat, ThreatReport
 
 
@@ -101,6 +103,11 @@ class SimulatedAgent:
             timestamp=utc(timestamp),
         )
         return self.coded(topics.THREATS, report.body())
+
+    def batch(self, *reports: bytes) -> bytes:
+        """Return several reports in one message; each may have its own code, which is taken off."""
+        bodies = [without_mac(report) if b',"mac":"' in report else report for report in reports]
+        return self.coded(topics.THREATS, batch_body(bodies))
 
     def reads(self, row: topics.Topic, payload: bytes, keyring: ManagerKeyring) -> dict[str, Any]:
         """Return a manager's message, checked as a guard checks it."""

@@ -25,6 +25,8 @@ from schemas.topics import MANAGER_KEYS, PREFIX, Topic, resolve
 
 _CODES = ("mac", "proof", "signature")
 _NO_ROW = "unknown"
+_SUMMARIZED = 3
+"""The maximum number of reports of one message in its summary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,15 @@ def _threat(report: Mapping[str, Any]) -> str:
     return f"{threat.get('severity', 'medium')} {threat['type']}{about}, {threat['confidence']:.0f} % confidence"
 
 
+def _threats(message: Mapping[str, Any]) -> str:
+    """Summarize a report, or the first of several."""
+    reports = message.get("reports")
+    if not isinstance(reports, list) or not reports:
+        return _threat(message)
+    more = f", and {len(reports) - _SUMMARIZED} more" if len(reports) > _SUMMARIZED else ""
+    return f"{len(reports)} reports: {'; '.join(map(_threat, reports[:_SUMMARIZED]))}{more}"
+
+
 def _receipt(receipt: Mapping[str, Any]) -> str:
     parts = {name: len(receipt.get(name, ())) for name in ("stored", "refused", "deferred")}
     return ", ".join(f"{count} {name}" for name, count in parts.items() if count) or "nothing"
@@ -174,7 +185,7 @@ _SUMMARIES = {
     "heartbeat": _heartbeat,
     "presence": lambda presence: f"{presence['state']}, session {presence['session']}",
     "manager_presence": lambda presence: f"{presence['state']}, version {presence['version']}",
-    "threats": _threat,
+    "threats": _threats,
     "receipts": _receipt,
     "policy": _policy,
     "policy_applied": _applied,

@@ -8,7 +8,8 @@ from manager.engine.context import Context, ReceivedReport
 from manager.engine.inbox import Inbound
 from manager.engine.messages import clone_events, condition, logins
 from manager.engine.messages.registration import register
-from manager.engine.messages.verification import DecodedReport, InvalidMessage, verify
+from manager.engine.messages.report_decoding import DecodedReport, UndecodedReport
+from manager.engine.messages.verification import InvalidMessage, verify
 from manager.engine.policies import restored_store
 from manager.engine.response import emergency_response
 from schemas.keys import has_version_proof
@@ -84,14 +85,22 @@ def on_policy_applied(context: Context, agent: Agent, message: PolicyApplied, _p
     context.batch.event("policy_applied", agent, {"version": message.version, "state": message.state})
 
 
-def on_threat(context: Context, agent: Agent, decoded: DecodedReport, _payload: bytes) -> None:
-    """Collect a threat report; all reports of the batch are looked up in the store together."""
-    report, body = decoded
-    if report.agent_id != agent.agent_id:
-        context.dead_letter(THREATS.below_root(agent.agent_id), OTHER_AGENT, body)
-        context.refused.append((agent.agent_id, report.id, OTHER_AGENT))
-        return
-    context.reports.append(ReceivedReport(agent, report, content_digest(body), body.decode()))
+def on_threats(context: Context, agent: Agent, reports: list[DecodedReport | UndecodedReport], _payload: bytes) -> None:
+    """Collect the reports of a message; all reports of the batch are looked up in the store together."""
+    for each in reports:
+        if isinstance(each, UndecodedReport):
+            _refuse_report(context, agent, each)
+        elif each.report.agent_id != agent.agent_id:
+            _refuse_report(context, agent, UndecodedReport(each.report.id, OTHER_AGENT, each.body))
+        else:
+            context.reports.append(ReceivedReport(agent, each.report, content_digest(each.body), each.document))
+
+
+def _refuse_report(context: Context, agent: Agent, refused: UndecodedReport) -> None:
+    """Keep a report that can never be stored as a dead letter; refuse it to its guard if it has an id."""
+    context.dead_letter(THREATS.below_root(agent.agent_id), refused.reason, refused.body)
+    if refused.report_id is not None:
+        context.refused.append((agent.agent_id, refused.report_id, refused.reason))
 
 
 def _compare_blocklist_sequence(context: Context, agent: Agent, sequence: int, version: int) -> None:
@@ -147,7 +156,7 @@ def _has_proof(context: Context, agent: Agent, version: int, digest: str | None,
 HANDLERS: dict[Topic, Callable[[Context, Agent, Any, bytes], None]] = {
     PRESENCE: on_presence,
     HEARTBEAT: on_heartbeat,
-    THREATS: on_threat,
+    THREATS: on_threats,
     POLICY_APPLIED: on_policy_applied,
 }
 """The handler of each topic that agents publish."""

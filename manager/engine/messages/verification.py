@@ -4,10 +4,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from manager.domain.agents.agent import Agent
+from manager.engine.messages.report_decoding import decode_reports
 from schemas.decoding import DecodeError, decode
-from schemas.fast_threats import AnyReport, fast_report
-from schemas.message_codes import has_mac, without_mac
-from schemas.threats import ThreatReport
+from schemas.message_codes import has_mac
 from schemas.topics import THREATS, Topic
 
 
@@ -16,13 +15,6 @@ class VerifiedMessage(NamedTuple):
 
     agent: Agent
     content: Any
-
-
-class DecodedReport(NamedTuple):
-    """A threat report; `body` is its JSON without the message code."""
-
-    report: AnyReport
-    body: bytes
 
 
 class InvalidMessage(NamedTuple):
@@ -53,17 +45,7 @@ def verify(
         return InvalidMessage("no right code")
     try:
         if row is THREATS:
-            return VerifiedMessage(agent, _decode_report(agent.agent_id, payload))
+            return VerifiedMessage(agent, decode_reports(agent.agent_id, payload))
         return VerifiedMessage(agent, decode(row.models[0], payload, row.limit))
     except DecodeError as error:
         return InvalidMessage(str(error))
-
-
-def _decode_report(agent_id: str, payload: bytes) -> DecodedReport:
-    """Return the report in a payload.
-
-    Raises:
-        DecodeError: the payload is no report.
-    """
-    body = without_mac(payload)
-    return DecodedReport(fast_report(body, agent_id) or decode(ThreatReport, payload, THREATS.limit), body)

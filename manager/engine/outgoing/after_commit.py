@@ -112,8 +112,8 @@ class AfterCommit:
         self._fleet.counters["messages_deferred"] += len(deferred)
         self._acknowledge([entry.handle for entry in deferred if entry.handle is not None])
         for entry in deferred:
-            if entry.report_id is not None:
-                self.receipts.deferred(entry.agent_id, entry.report_id)
+            for report_id in entry.report_ids:
+                self.receipts.deferred(entry.agent_id, report_id)
 
     def _publish_snapshots(self, now: Instant) -> None:
         if self._publisher.ready:

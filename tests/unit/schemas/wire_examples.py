@@ -10,7 +10,7 @@ from schemas.model import WireModel
 from schemas.policy import Policy, PolicyApplied
 from schemas.presence import Heartbeat, ManagerKeys, ManagerPresence, Presence
 from schemas.registration import Registration, RegistrationReply, Rejection
-from schemas.threats import Receipt, ThreatReport
+from schemas.threats import Receipt, ThreatReport, ThreatReportBatch
 
 AGENT = "ag-0123456789abcdef"
 CLIENT = "0123456789abcdef0123456789abcdef"
@@ -45,7 +45,7 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
         "instance": "0123456789abcdef",
         "since": NOW,
     },
-    ManagerKeys: {"signKey": "A" * 43, "sealKey": "B" * 42 + "A", "sentAt": NOW},
+    ManagerKeys: {"signKey": "A" * 43, "sealKey": "B" * 42 + "A", "sentAt": NOW, "accepts": ["threats.batch"]},
     Registration: {
         "hostname": "srv-01.example",
         "os": "Debian GNU/Linux 12",
@@ -128,6 +128,17 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
             "connections": 2,
         },
         "timestamp": NOW,
+    },
+    ThreatReportBatch: {
+        "reports": [
+            {
+                "id": f"t-{number}",
+                "agentId": AGENT,
+                "threat": {"type": "port_scan", "confidence": 80.0, "evidence": {}, "severity": "low", "count": 1},
+                "timestamp": NOW,
+            }
+            for number in (1, 2)
+        ]
     },
     Receipt: {
         "stored": ["t-1", "t-2"],

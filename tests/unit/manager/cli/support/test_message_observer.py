@@ -139,3 +139,15 @@ def test_registrations_are_no_topic_of_an_observers() -> None:
     """`traffic --topic registration` is refused, as observers may not read it."""
     assert "registration" not in observable_topics()
     assert {"threats", "policy", "fleet"} <= set(observable_topics())
+
+
+def test_several_reports_in_one_message_are_summarized_each_up_to_three() -> None:
+    """A message of several reports says how many, and what the first are about."""
+    report = {"threat": {"type": "brute_force", "confidence": 80, "evidence": {"sourceIp": "203.0.113.7"}}}
+    for count, more in ((2, ""), (5, ", and 2 more")):
+        payload = json.dumps({"reports": [report] * count}).encode()
+        said = summary(_see(MessageDecoder(), topics.THREATS, payload))
+        one = "medium brute_force from 203.0.113.7, 80 % confidence"
+        assert said == f"{count} reports: {'; '.join([one] * min(count, 3))}{more}"
+    assert summary(_see(MessageDecoder(), topics.THREATS, b'{"reports":[5]}')) == "reports=[5]"
+    assert summary(_see(MessageDecoder(), topics.THREATS, b'{"reports":[]}')) == "reports=[]"

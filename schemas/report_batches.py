@@ -1,0 +1,48 @@
+"""Several threat reports of one agent in one message, with one code: ``{"reports":[…]}``.
+
+`reports` is the first member, without white space before it. Each report has the bytes that it has when it is sent
+alone, so that a repetition in the other form is the same report.
+"""
+
+import re
+from collections.abc import Iterable
+
+from schemas.limits import REPORTS_IN_BATCH
+
+FEATURE = "threats.batch"
+"""The name under which `ManagerKeys.accepts` lists that a manager takes such messages."""
+
+EMPTY_LENGTH = len('{"reports":[]}')
+"""The length in bytes of the message without its reports and without its code."""
+
+_HEAD = b'{"reports"'
+_ID_NAME = b'"id"'
+_ID = re.compile(rb'\{(?:"agentId":"[^"\\]{1,64}",)?"id":"([A-Za-z0-9._:-]{1,64})"')
+
+
+def batch_body(reports: Iterable[bytes]) -> bytes:
+    """Return the message with these reports, without its code."""
+    return b'{"reports":[%b]}' % b",".join(reports)
+
+
+def is_batch(payload: bytes) -> bool:
+    """Return whether a message on the topic of threats has several reports."""
+    return payload.startswith(_HEAD)
+
+
+def stated_count(payload: bytes) -> int:
+    """Return the number of reports for which an undecoded message counts: at least the number that it has.
+
+    It is the number of members named `id`; a batch of more reports than that is refused.
+    """
+    return max(1, payload.count(_ID_NAME)) if is_batch(payload) else 1
+
+
+def stated_ids(payload: bytes) -> list[str]:
+    """Return the ids of the reports in an undecoded, unverified message, as guards write them; at most 1,000."""
+    if not is_batch(payload):
+        found = _ID.match(payload)
+        return [found[1].decode()] if found else []
+    if payload.count(_ID_NAME) > REPORTS_IN_BATCH:
+        return []
+    return [found[1].decode() for found in _ID.finditer(payload)]
