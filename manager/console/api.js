@@ -42,9 +42,13 @@ export function may(role) {
   return session !== null && rank[session.role] >= rank[role];
 }
 
-/** Return the data of an answer. `background` marks what the page asks by itself: it does not keep the session alive. */
-export async function get(path, { background = false } = {}) {
-  return (await send("GET", path, undefined, false, background)).data;
+/**
+ * Return the data of an answer, or with `whole` all of it. `background` marks what the page asks by itself: it does not
+ * keep the session alive.
+ */
+export async function get(path, { background = false, whole = false } = {}) {
+  const answer = await send("GET", path, undefined, false, background);
+  return whole ? answer : answer.data;
 }
 
 /** Return a page of a list: its records and whether there are more. */

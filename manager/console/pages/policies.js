@@ -1,20 +1,34 @@
-/** Policies: the documents of each scope, editing with the effect shown before saving, and their history. */
+/** Policies: the documents of each scope, their history and roll-back; groups and drift have pages of their own. */
 
-import { change, list, may, query } from "../api.js";
-import { el, fill, quoted, shown } from "../dom.js";
+import { change, get, list, may, query } from "../api.js";
+import { hostCount } from "../block_scope.js";
+import { el, fill, link, quoted } from "../dom.js";
 import { time } from "../time.js";
-import { confirmed, pagedList, table, tell } from "../view.js";
+import { confirmed, pagedList, tell } from "../view.js";
+import * as drift from "./policy_drift.js";
+import { differenceTable, policyEditor } from "./policy_editor.js";
+import * as groups from "./policy_groups.js";
+import { sections } from "./policy_sections.js";
 
-export function open(place) {
+const SECTIONS = { groups, drift };
+
+export function open(place, [section, id], given) {
+  const found = SECTIONS[section];
+  return found ? found.open(place, id, given) : documents(place);
+}
+
+function documents(place) {
   const editor = el("div", {});
-  const documents = pagedList({
+  const said = el("div", { role: "status" });
+  const all = pagedList({
     address: (cursor) => "/api/policies" + query({ limit: 100, cursor }),
     heads: ["Scope", "Revision", "Changed", "By", ""],
-    row: (each) => [scopeText(each), each.revision, time(each.updatedAt), quoted(each.author),
-      el("button", { type: "button", onclick: () => edit(editor, each, refresh) }, may("admin") ? "Open and edit" : "Open")],
+    row: (each) => [scopeText(each), each.revision, time(each.updatedAt), quoted(each.author), openButton(each)],
     caption: "Documents",
     empty: "No document is set: the defaults hold everywhere.",
   });
+  const openButton = (each) => each.scope === "group" ? link("/policies/groups/" + encodeURIComponent(each.target), "Open")
+    : el("button", { type: "button", onclick: () => edit(each) }, may("admin") ? "Open and edit" : "Open");
   const revisions = pagedList({
     address: (cursor) => "/api/policies/history" + query({ limit: 20, cursor }),
     heads: ["Revision", "Scope", "When", "By", "Message", ""],
@@ -23,63 +37,68 @@ export function open(place) {
     caption: "Changes, newest first",
     empty: "Nothing was changed yet.",
   });
-  const refresh = () => Promise.all([documents.read(), revisions.read()]);
+  const refresh = () => Promise.all([all.read(), revisions.read()]);
+  const edit = async (about) => {
+    try {
+      const address = addressOf(about);
+      const read = () => get(address);
+      const document = await read();
+      const close = () => fill(editor);
+      fill(editor, policyEditor({ title: scopeText(about), address, document, state: document, read, removable: Object.keys(document).length > 0, close,
+        done: async () => { close(); await refresh(); } }));
+      editor.querySelector("h2")?.focus();
+      fill(said);
+      said.className = "";
+    } catch (error) {
+      tell(said, error);
+    }
+  };
   const rollBack = async (revision) => {
-    const seen = await change("POST", "/api/policies/rollback", { revision, dryRun: true });
+    const newest = await newestRevision();
+    const [seen, differences] = await Promise.all([
+      change("POST", "/api/policies/rollback", { revision, dryRun: true }),
+      change("POST", "/api/policies/diff", { from: newest, to: revision })]);
     const done = await confirmed({
       title: `Roll back to revision ${revision}?`,
-      touches: `Every document becomes what it was after revision ${revision}; the policy of ${seen.agents} hosts changes.`,
-      undo: "roll back to the newest revision in the list", action: `Change ${seen.agents} hosts`,
+      touches: [el("p", {}, `Every document becomes what it was after revision ${revision}; the policy of ${hostCount(seen.agents)} changes.`),
+        differenceTable(differences, "What changes in documents")],
+      undo: `roll back to revision ${newest}`, action: `Change ${hostCount(seen.agents)}`,
+      changed: async () => {
+        const now = await newestRevision();
+        return now === newest ? null : `the newest revision is ${now}`;
+      },
       make: () => change("POST", "/api/policies/rollback", { revision, message: `rollback to ${revision}` }),
     });
     if (done) await refresh();
   };
-  fill(place, el("h1", {}, "Policies"), documents.element,
-    may("admin") && el("button", { type: "button", onclick: () => edit(editor, { scope: "global", document: {} }, refresh) }, "Edit the fleet's document"),
-    editor, el("h2", {}, "History"), revisions.element);
-  return { ready: Promise.all([documents.ready, revisions.ready]), event: (name) => { if (name === "policy_created") revisions.arrived(); } };
+  fill(place, el("h1", {}, "Policies"), sections("Documents"), all.element, may("admin") && chooser(edit), said, editor, el("h2", {}, "History"), revisions.element);
+  return { ready: Promise.all([all.ready, revisions.ready]), event: (name) => { if (name === "policy_created") revisions.arrived(); } };
+}
+
+/** Return a form that opens the document of a scope, whether it is set or not. */
+function chooser(edit) {
+  const scope = el("select", { name: "scope", onchange: follow }, [["global", "the whole fleet"], ["organization", "an organization"], ["agent", "one host, by its agent id"]].map(
+    ([value, text]) => el("option", { value }, text)));
+  const target = el("input", { name: "target", required: true, maxlength: 64 });
+  const named = el("label", { hidden: true }, "Its name", target);
+  function follow() {
+    named.hidden = scope.value === "global";
+    target.disabled = named.hidden;
+  }
+  follow();
+  return el("form", { class: "line", name: "scope", onsubmit: (event) => { event.preventDefault(); edit({ scope: scope.value, target: target.value.trim() }); } },
+    el("label", {}, "Document of", scope), named, el("button", { type: "submit" }, "Edit"));
+}
+
+async function newestRevision() {
+  return (await list("/api/policies/history?limit=1")).records[0]?.revision ?? 1;
 }
 
 function scopeText(each) {
-  return each.scope === "global" ? "the whole fleet" : [each.scope + " ", quoted(each.target ?? each.organizationId ?? "")];
+  return each.scope === "global" ? "the whole fleet" : [each.scope + " ", quoted(each.target ?? "")];
 }
 
-function address({ scope, target }) {
+function addressOf({ scope, target }) {
   const named = encodeURIComponent(target ?? "");
-  return { global: "/api/policies/global", organization: `/api/policies/organizations/${named}`, agent: `/api/policies/agents/${named}`,
-    group: `/api/policies/groups/${named}` }[scope];
-}
-
-async function edit(place, about, refresh) {
-  const current = about.scope === "group" ? about.document : (await list(address(about))).records;
-  const text = el("textarea", { spellcheck: false, "aria-label": "Document", readonly: !may("admin") }, JSON.stringify(current ?? {}, null, 2));
-  const said = el("div", { "aria-live": "polite" });
-  const save = async () => {
-    try {
-      const document = JSON.parse(text.value);
-      const seen = await change("PUT", address(about) + "?dry_run=true", document);
-      const done = await confirmed({
-        title: "Set this document?",
-        touches: [`The policy of ${seen.agents} hosts changes.`, differences(seen.differences ?? [])],
-        undo: "roll back in the history below", action: `Change ${seen.agents} hosts`,
-        changed: async () => {
-          if (about.scope === "group") return null;
-          const now = (await list(address(about))).records;
-          return JSON.stringify(now) === JSON.stringify(current) ? null : "somebody set another document meanwhile";
-        },
-        make: () => change("PUT", address(about), document),
-      });
-      if (done) { await refresh(); fill(place); }
-    } catch (error) {
-      tell(said, error instanceof SyntaxError ? new Error(`This is no JSON: ${error.message}`) : error);
-    }
-  };
-  fill(place, el("h2", {}, scopeText(about)), text, said,
-    may("admin") && el("div", { class: "line" }, el("button", { type: "button", onclick: save }, "Check and save\u2026"), el("button", { type: "button", onclick: () => fill(place) }, "Close")));
-}
-
-function differences(found) {
-  if (!found.length) return "";
-  return table(["Where", "Before", "After"], found.slice(0, 50).map((each) => [
-    quoted(each.path), el("code", {}, shown(JSON.stringify(each.before ?? null), 200)), el("code", {}, shown(JSON.stringify(each.after ?? null), 200))]), "What changes");
+  return { global: "/api/policies/global", organization: `/api/policies/organizations/${named}`, agent: `/api/policies/agents/${named}` }[scope];
 }
