@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 PARTS = (
     "ingest",
+    "engine",
     "correlator",
     "immunity",
     "flood",
