@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from manager.domain.budget import Budget, TokenBucket
 from manager.engine.origin import MANAGER, Origin
-from schemas.limits import KIB
+from schemas.limits import MIB
 from schemas.report_batches import stated_count, stated_ids
 from schemas.topics import REGISTRATION, THREATS, Topic
 
@@ -82,7 +82,7 @@ class Inbox:
     budget: Budget
     registrations_in_batch: int = 50
     registrations_waiting: int = 1000
-    batch_bytes: int = 512 * KIB
+    batch_bytes: int = 2 * MIB
     _lanes: OrderedDict[str, deque[Inbound]] = field(default_factory=OrderedDict)
     _registrations: deque[Inbound] = field(default_factory=deque)
     _commands: deque[Command] = field(default_factory=deque)

@@ -6,7 +6,7 @@ from manager.domain.agents.liveness import LivenessTimes
 from manager.domain.agents.registry import Takeover
 from manager.domain.correlation import CorrelatorSettings
 from manager.domain.response import ResponderSettings
-from schemas.limits import KIB, MIB
+from schemas.limits import MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +15,8 @@ class EngineSettings:
 
     sweep_interval: float = 30.0
     write_behind: float = 5.0
-    batch_limit: int = 500
-    batch_bytes: int = 512 * KIB
+    batch_limit: int = 2000
+    batch_bytes: int = 2 * MIB
     registrations_in_batch: int = 50
     dead_letters_in_batch: int = 50
     agent_messages: float = 200.0

@@ -33,8 +33,8 @@ _TOPIC_CACHE = 65_536
 _CHUNKS = 256
 """The maximum number of chunks read from the socket between two batches: 64 MiB."""
 
-_LARGE_BACKLOG = 2 * MIB
-"""The maximum number of bytes in the inbox, which only large messages reach: five thousand ordinary ones are less."""
+_LARGE_BACKLOG = 4 * MIB
+"""The maximum number of bytes in the inbox, which only large messages reach: eight thousand ordinary ones are less."""
 
 _IDLE_MILLISECONDS = 2
 """Milliseconds without a byte that end the reading of a burst."""
@@ -53,7 +53,7 @@ class LinkSettings:
     clear_every: float = 600.0
     backoff: float = 0.2
     backoff_cap: float = 5.0
-    inbox_messages: int = 5000
+    inbox_messages: int = 8000
     inbox_bytes: int = 32 * 1024 * 1024
 
 

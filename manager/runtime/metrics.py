@@ -19,7 +19,7 @@ from manager.engine.ports import Publisher
 from manager.storage.health import StoreHealth
 from manager.storage.store import PeeweeStore
 
-_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 _COMMITS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 _DELAYS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 

@@ -17,7 +17,7 @@ _READY = 60.0
 _STOP = 10.0
 _SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
 
-UNBOUNDED = ("max_inflight_messages 2000", "max_queued_messages 0", "set_tcp_nodelay true")
+UNBOUNDED = ("max_inflight_messages 8000", "max_queued_messages 0", "set_tcp_nodelay true")
 """What the manager's session needs: a window above its batch, a queue without an end, no waiting for full segments."""
 
 
