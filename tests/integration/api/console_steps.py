@@ -19,6 +19,7 @@ def page_text(browser: Browser) -> str:
 def sign_in(browser: Browser, url: str, token: str = ADMIN_TOKEN) -> None:
     """Load the console and sign in, whoever was signed in before; returns once the page is live."""
     browser.forget_cookies()
+    browser.emulate(1400, "light")
     browser.open(f"{url}/")
     eventually(lambda: browser.run("return !!document.getElementById('token')"), what="the sign-in")
     give(browser, token)
