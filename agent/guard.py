@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.clock import Clock
 from agent.connection.identity import IdentityFile
+from agent.connection.manager_keys import accepted_features
 from agent.connection.presence_messages import HeartbeatFields, PresenceMessages
 from agent.link.link import Link
 from agent.logs import EventLog
@@ -28,7 +29,16 @@ from schemas.decoding import DecodeError, decode
 from schemas.policy import PolicyApplied
 from schemas.presence import Enforced, Mode
 from schemas.threats import Receipt
-from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES, HEARTBEAT, POLICY, POLICY_APPLIED, RECEIPTS, Topic
+from schemas.topics import (
+    BLOCKLIST,
+    BLOCKLIST_CHANGES,
+    HEARTBEAT,
+    MANAGER_KEYS,
+    POLICY,
+    POLICY_APPLIED,
+    RECEIPTS,
+    Topic,
+)
 
 _log = EventLog("guard")
 
@@ -103,6 +113,7 @@ class Guard:
         self._enforced_of: tuple[object, ...] = ()
         self._handlers: dict[str, Callable[[Topic, bytes, float], None]] = {
             RECEIPTS.name: self._receipt,
+            MANAGER_KEYS.name: self._keys,
             POLICY.name: self._policy,
             BLOCKLIST.name: self._blocklist,
             BLOCKLIST_CHANGES.name: self._blocklist,
@@ -303,6 +314,11 @@ class Guard:
             return
         self._parts.manager_time.observe(receipt.sent_at)
         self._parts.delivery.receipt(receipt, now, self._clock.wall())
+
+    def _keys(self, _row: Topic, payload: bytes, _now: float) -> None:
+        features = accepted_features(self._parts.identity.identity.enrolled, payload, self._parts.ignored)
+        if features is not None:
+            self._parts.delivery.accept(features)
 
     def _policy(self, _row: Topic, payload: bytes, _now: float) -> None:
         policy = self._parts.policy

@@ -23,13 +23,13 @@ from schemas import message_codes
 from schemas.decoding import DecodeError, decode
 from schemas.presence import Presence
 from schemas.threats import Receipt
-from schemas.topics import BLOCKLIST_CHANGES, POLICY, PRESENCE, RECEIPTS, Topic
+from schemas.topics import BLOCKLIST_CHANGES, MANAGER_KEYS, POLICY, PRESENCE, RECEIPTS, Topic
 
 _log = EventLog("session")
 
 # The maximum number of retained messages kept that a broker sends before it acknowledges the subscription.
 _MOST_EARLY = 16
-_SUBSCRIPTIONS = (PRESENCE, RECEIPTS, POLICY, BLOCKLIST_CHANGES)
+_SUBSCRIPTIONS = (PRESENCE, MANAGER_KEYS, RECEIPTS, POLICY, BLOCKLIST_CHANGES)
 
 
 class SessionListener(Protocol):

@@ -1,11 +1,13 @@
 """Sends the outbox: a window of reports in flight, each retransmitted until the manager's receipt."""
 
 from collections import OrderedDict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from agent.link.link import Link
 from agent.logs import EventLog
-from agent.report.outbox import Outbox, OutboxEntry, coded
+from agent.report.outbox import Outbox, OutboxEntry, coded, fitting
+from schemas.report_batches import FEATURE
 from schemas.threats import Receipt
 from schemas.topics import THREATS
 
@@ -14,20 +16,31 @@ _log = EventLog("delivery")
 WINDOW_BYTES = 2 * 1024 * 1024
 """The largest number of bytes in flight, unless a single report is larger."""
 
+BATCH_PATIENCE = 60.0
+"""Seconds without a receipt for a report sent in a batch, after which each report is sent alone."""
+
+_AT_ONCE = 50
+"""The maximum number of reports that are read from the outbox, and sent in one message."""
+
 _LONGEST_PATIENCE = 900.0
 _NEVER = float("inf")
 
 
 @dataclass(slots=True)
 class _Flight:
+    """A report in flight; `batched_at` is when it was first sent in a batch, infinity if it was not."""
+
     sent_at: float
     size: int
+    batched_at: float = _NEVER
 
 
 class Delivery:
     """Keeps a window of reports in flight.
 
     - On each new link all waiting reports are sent again, in order.
+    - Where the manager takes batches, reports that wait together are sent in one message. If one of them has no receipt
+      after `BATCH_PATIENCE`, each report is sent alone until the manager's keys are heard again.
     - A report without a receipt after `receipt_timeout` is sent again; the timeout doubles each time, up to 15 minutes,
       and is reset by the next receipt, so a broker without its manager is not filled with copies.
     - A deferred report leaves the window and is sent again after the delay that the manager named.
@@ -46,6 +59,7 @@ class Delivery:
         self._link: Link | None = None
         self._agent_id = ""
         self._mac_key = b""
+        self._sends_batches = False
         self._flights: OrderedDict[str, _Flight] = OrderedDict()
         self._flying = 0
         self._deferred: dict[str, float] = {}
@@ -58,7 +72,17 @@ class Delivery:
             return _NEVER
         oldest = next(iter(self._flights.values()), None)
         again = _NEVER if oldest is None else oldest.sent_at + self._patience
-        return min(again, min(self._deferred.values(), default=_NEVER))
+        return min(again, self._batches_due, min(self._deferred.values(), default=_NEVER))
+
+    @property
+    def _batches_due(self) -> float:
+        if not self._sends_batches:
+            return _NEVER
+        return min((flight.batched_at for flight in self._flights.values()), default=_NEVER) + BATCH_PATIENCE
+
+    def accept(self, features: Collection[str]) -> None:
+        """Take over the features that the manager's keys list."""
+        self._sends_batches = FEATURE in features
 
     def opened(self, link: Link, agent_id: str, mac_key: bytes, now: float) -> None:
         """Start from the beginning of the outbox on a new link."""
@@ -78,27 +102,28 @@ class Delivery:
         if self._link is None:
             return
         overdue = [report for report, flight in self._flights.items() if flight.sent_at + self._patience <= now]
-        if overdue:
+        if self._batches_due <= now:
+            self._sends_batches = False
+            overdue = [report for report, flight in self._flights.items() if flight.batched_at < _NEVER]
+            _log.warning("batches_unanswered", count=len(overdue), waited=BATCH_PATIENCE)
+        elif overdue:
             _log.info("reports_sent_again", count=len(overdue), waited=self._patience)
             self._patience = min(self._patience * 2, _LONGEST_PATIENCE)
-        for report_id in overdue:
-            self._again(report_id, now)
-        for report_id in [report for report, until in self._deferred.items() if until <= now]:
-            if not self._room():
-                break
-            del self._deferred[report_id]
-            self._again(report_id, now)
+        self._again(overdue, now)
+        back = [report for report, until in self._deferred.items() if until <= now]
+        for start in range(0, len(back), _AT_ONCE):
+            self._resume(back[start : start + _AT_ONCE], now)
         self.pump(now)
 
     def pump(self, now: float) -> None:
         """Send new reports while the window has room."""
         while self._link is not None and self._room():
-            count = self._window - len(self._flights)
-            entries = list(self._outbox.after(self._cursor, min(count, 50)))
-            for entry in entries:
-                if not self._room() or (entry.id not in self._deferred and not self._send(entry, now)):
+            entries = list(self._outbox.after(self._cursor, self._places))
+            for group in self._groups(entries):
+                fresh = [entry for entry in group if entry.id not in self._deferred]
+                if not self._room() or (fresh and not self._send(fresh, now)):
                     return
-                self._cursor = entry.sequence
+                self._cursor = group[-1].sequence
             if not entries:
                 return
 
@@ -117,7 +142,7 @@ class Delivery:
             self._deferred.pop(report_id, None)
         for deferral in receipt.deferred:
             for report_id in deferral.ids:
-                if self._landed(report_id):
+                if self._landed(report_id) is not None:
                     self._deferred[report_id] = now + deferral.retry_after
         if buried:
             _log.warning("reports_refused", count=buried, reasons=sorted({reason for _, reason in refused})[:3])
@@ -128,23 +153,52 @@ class Delivery:
     def _room(self) -> bool:
         return len(self._flights) < self._window and (self._flying < WINDOW_BYTES or not self._flights)
 
-    def _again(self, report_id: str, now: float) -> None:
-        self._landed(report_id)
-        entry = self._outbox.get(report_id)
-        if entry is not None:
-            self._send(entry, now)
+    @property
+    def _places(self) -> int:
+        return min(self._window - len(self._flights), _AT_ONCE)
 
-    def _send(self, entry: OutboxEntry, now: float) -> bool:
-        payload = coded(entry.body, self._agent_id, self._mac_key)
+    def _groups(self, entries: Sequence[OutboxEntry]) -> Iterator[Sequence[OutboxEntry]]:
+        """Yield the reports of each message."""
+        while entries:
+            count = fitting(entries[:_AT_ONCE]) if self._sends_batches else 1
+            yield entries[:count]
+            entries = entries[count:]
+
+    def _again(self, report_ids: Iterable[str], now: float) -> None:
+        """Send reports again that have left the window, or are overdue in it."""
+        batched = {
+            report_id: flight.batched_at for report_id in report_ids for flight in [self._landed(report_id)] if flight
+        }
+        found = [entry for entry in map(self._outbox.get, report_ids) if entry is not None]
+        for group in self._groups(found):
+            self._send(group, now, batched)
+
+    def _resume(self, report_ids: Iterable[str], now: float) -> None:
+        """Send deferred reports whose delay is over, as far as the window has room."""
+        found = [entry for entry in map(self._outbox.get, report_ids) if entry is not None]
+        for group in self._groups(found):
+            if not self._room():
+                return
+            for entry in group:
+                del self._deferred[entry.id]
+            self._send(group, now)
+
+    def _send(self, entries: Sequence[OutboxEntry], now: float, batched: dict[str, float] | None = None) -> bool:
+        """Send reports in one message; return whether the link took it."""
+        payload = coded([entry.body for entry in entries], self._agent_id, self._mac_key)
         if self._link is None or self._link.publish(THREATS, payload) is None:
             return False
-        self._flights[entry.id] = _Flight(now, len(payload))
-        self._flying += len(payload)
+        for entry in entries:
+            size, batched_at = len(payload), _NEVER
+            if len(entries) > 1:
+                size, batched_at = len(entry.body), min(now, (batched or {}).get(entry.id, now))
+            self._flights[entry.id] = _Flight(now, size, batched_at)
+            self._flying += size
         return True
 
-    def _landed(self, report_id: str) -> bool:
-        """Remove a report from the window; return whether the window contained it."""
+    def _landed(self, report_id: str) -> _Flight | None:
+        """Remove a report from the window; return its flight if the window contained it."""
         flight = self._flights.pop(report_id, None)
         if flight is not None:
             self._flying -= flight.size
-        return flight is not None
+        return flight

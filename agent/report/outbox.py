@@ -6,12 +6,13 @@ Reports are stored without agentId, because a guard detects before it is registe
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from agent.storage.database import Database, add_to_counter, counter
 from schemas import message_codes
 from schemas.limits import THREAT_LIMIT
+from schemas.report_batches import batch_body
 from schemas.threats import Severity
 from schemas.topics import THREATS
 
@@ -19,6 +20,8 @@ _DROPPED = "outbox_dropped"
 _DEAD_LETTERS = 1_000
 _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 _ROOM_FOR_CODE = 256
+_ROOM_FOR_ID = 64
+"""Bytes that a report has more in a message than in the outbox: agentId and comma."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +33,21 @@ class OutboxEntry:
     body: bytes
 
 
-def coded(body: bytes, agent_id: str, mac_key: bytes) -> bytes:
-    """Return the encoded report with agentId and message code."""
-    whole = b'{"agentId":"%b",%b' % (agent_id.encode(), body[1:])
-    return message_codes.with_mac(mac_key, THREATS.below_root(agent_id), whole)
+def coded(bodies: Sequence[bytes], agent_id: str, mac_key: bytes) -> bytes:
+    """Return the message with one report or several, each with its agentId, and the message code."""
+    whole = [b'{"agentId":"%b",%b' % (agent_id.encode(), body[1:]) for body in bodies]
+    message = whole[0] if len(whole) == 1 else batch_body(whole)
+    return message_codes.with_mac(mac_key, THREATS.below_root(agent_id), message)
+
+
+def fitting(entries: Sequence[OutboxEntry]) -> int:
+    """Return the number of reports, from the first on, that fit into one message; at least one."""
+    size = _ROOM_FOR_CODE
+    for number, entry in enumerate(entries):
+        size += len(entry.body) + _ROOM_FOR_ID
+        if number and size > THREAT_LIMIT:
+            return number
+    return len(entries)
 
 
 class Outbox:

@@ -373,7 +373,7 @@ def _start(database: Database, log: Path) -> None:
     )
     pipeline.close()
     for entry in outbox.after(0, 10):
-        coded(entry.body, AGENT, b"k")
+        coded([entry.body, entry.body], AGENT, b"k")
 
 
 def _database_file(place: Place, data: bytes) -> None:

@@ -18,7 +18,8 @@ from schemas.model import WireModel, utc
 from schemas.policy import PolicyApplied, default_sections, digest_of
 from schemas.presence import Heartbeat, ManagerKeys, Presence
 from schemas.registration import Registration, RegistrationReply, Rejection
-from schemas.threats import Receipt, ThreatReport
+from schemas.report_batches import is_batch
+from schemas.threats import Receipt, ThreatReport, ThreatReportBatch
 from schemas.topics import Topic
 from tests.support import waiting
 
@@ -55,6 +56,7 @@ class ScriptedManager:
     heard: list[Heard] = field(default_factory=list)
     registrations: list[bytes] = field(default_factory=list)
     keys: AgentKeys | None = None
+    accepts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.token = EnrollmentToken.new(self.keyring.sign_public)
@@ -82,7 +84,7 @@ class ScriptedManager:
 
     def announce(self) -> MQTTMessageInfo:
         """Publish the keys; whoever waits for the returned one knows that the broker has them."""
-        keys = ManagerKeys(sign_key=self.keyring.sign_public, seal_key=self.keyring.seal_public)
+        keys = ManagerKeys(sign_key=self.keyring.sign_public, seal_key=self.keyring.seal_public, accepts=self.accepts)
         return self.say(topics.MANAGER_KEYS, None, keys)
 
     def say(self, row: Topic, identifier: str | None, message: WireModel) -> MQTTMessageInfo:
@@ -144,7 +146,8 @@ class ScriptedManager:
         return self._of(topics.HEARTBEAT)
 
     def reports(self) -> list[ThreatReport]:
-        return self._of(topics.THREATS)
+        said = self._of(topics.THREATS)
+        return [report for each in said for report in (each.reports if isinstance(each, ThreatReportBatch) else [each])]
 
     def applied(self) -> list[PolicyApplied]:
         return self._of(topics.POLICY_APPLIED)
@@ -160,10 +163,12 @@ class ScriptedManager:
         elif identifier == self.agent_id and self.keys is not None and payload:
             if not message_codes.has_mac(self.keys.mac_key, row.below_root(identifier), payload):
                 return  # a test forged it itself
-            read = decode(row.models[0], payload, row.limit)
+            is_several = row is topics.THREATS and is_batch(payload)
+            read = decode(row.models[is_several], payload, row.limit)
             self.heard.append(Heard(row, read, payload, bool(message.retain)))
-            if isinstance(read, ThreatReport):
-                self._report(read)
+            for report in read.reports if isinstance(read, ThreatReportBatch) else [read]:
+                if isinstance(report, ThreatReport):
+                    self._report(report)
 
     def _report(self, report: ThreatReport) -> None:
         receipt = self.on_report(report)

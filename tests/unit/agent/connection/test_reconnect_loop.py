@@ -176,10 +176,12 @@ def test_a_registered_guard_connects_at_once_with_a_will(tmp_path: Path) -> None
 
 
 def test_the_birth_waits_for_the_subscriptions(tmp_path: Path) -> None:
-    """Own presence, receipts, policy and blocklist changes are subscribed to in one go, and then the guard is born."""
+    """All subscriptions are made in one go, and then the guard is born."""
     desk = Desk(tmp_path, token=False, enrolled=True)
     desk.say(Opened())
-    assert desk.link.subscribed == [(topics.PRESENCE, topics.RECEIPTS, topics.POLICY, topics.BLOCKLIST_CHANGES)]
+    assert desk.link.subscribed == [
+        (topics.PRESENCE, topics.MANAGER_KEYS, topics.RECEIPTS, topics.POLICY, topics.BLOCKLIST_CHANGES)
+    ]
     assert desk.link.published == []
     desk.say(MessageReceived(topics.POLICY, b"early"))
     desk.say(Subscribed(desk.link.subscribed[-1]))

@@ -1,15 +1,19 @@
 """The window of reports on their way, without a broker."""
 
 from collections.abc import Iterable
+from contextlib import closing
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.report.delivery import Delivery
+from agent.report.delivery import BATCH_PATIENCE, Delivery
 from agent.report.outbox import Outbox
 from agent.storage.database import Database
-from schemas.threats import Deferral, Receipt, Severity, ThreatReport
+from schemas.limits import THREAT_LIMIT
+from schemas.message_codes import has_mac, without_mac
+from schemas.report_batches import FEATURE, is_batch
+from schemas.threats import Deferral, Receipt, Severity, ThreatReport, ThreatReportBatch
 from schemas.topics import THREATS
 from tests.unit.agent.fake_link import FakeLink
 
@@ -28,6 +32,20 @@ def _add(outbox: Outbox, database: Database, ids: Iterable[str], size: int = 0) 
 
 def _sent(link: FakeLink) -> list[str]:
     return [ThreatReport.model_validate_json(payload).id for payload in link.take(THREATS)]
+
+
+def _messages(link: FakeLink) -> list[str | list[str]]:
+    """Return what was sent in each message: the id of a report alone, or the ids of several."""
+    found: list[str | list[str]] = []
+    for payload in link.take(THREATS):
+        assert has_mac(bytes(32), THREATS.below_root(AGENT), payload)
+        assert len(payload) <= THREAT_LIMIT
+        if is_batch(payload):
+            batch = ThreatReportBatch.model_validate_json(payload)
+            found.append([report.id for report in batch.reports])
+        else:
+            found.append(ThreatReport.model_validate_json(payload).id)
+    return found
 
 
 @pytest.fixture
@@ -183,3 +201,146 @@ def test_everything_is_stored_whatever_receipts_say_on_the_way(
     assert stored == set(ids)
     assert len(outbox) == 0
     database.close()
+
+
+@pytest.fixture
+def batching(outbox: Outbox) -> Delivery:
+    """A delivery to a manager that takes batches."""
+    delivery = Delivery(outbox, window=200, receipt_timeout=30)
+    delivery.accept([FEATURE, "something later"])
+    return delivery
+
+
+def test_what_waits_together_goes_in_one_message(
+    database: Database, outbox: Outbox, batching: Delivery, link: FakeLink
+) -> None:
+    """Fifty reports at most in each message; one that waits alone goes as it always did."""
+    ids = [f"t{number:03}" for number in range(70)]
+    _add(outbox, database, ids)
+    batching.opened(link, AGENT, bytes(32), 0)
+    assert _messages(link) == [ids[:50], ids[50:]]
+    batching.receipt(Receipt(stored=ids), 1, 0)
+    _add(outbox, database, ["alone"])
+    batching.pump(2)
+    assert _messages(link) == ["alone"]
+
+
+def test_a_report_has_the_same_bytes_alone_and_in_a_batch(
+    database: Database, outbox: Outbox, batching: Delivery, link: FakeLink
+) -> None:
+    """The manager tells a repetition from other content by them."""
+    _add(outbox, database, "ab")
+    batching.opened(link, AGENT, bytes(32), 0)
+    (batch,) = link.take(THREATS)
+    batching.accept([])
+    batching.opened(link, AGENT, bytes(32), 1)
+    alone = [without_mac(payload) for payload in link.take(THREATS)]
+    assert without_mac(batch) == b'{"reports":[%b]}' % b",".join(alone)
+
+
+@pytest.mark.parametrize("features", [[], ["threats"], ["something else"]])
+def test_a_manager_that_does_not_list_batches_gets_none(
+    database: Database, outbox: Outbox, link: FakeLink, features: list[str]
+) -> None:
+    """Before the keys, and after keys without the word, each report goes alone."""
+    _add(outbox, database, "abc")
+    delivery = Delivery(outbox, window=200, receipt_timeout=30)
+    delivery.opened(link, AGENT, bytes(32), 0)
+    assert _messages(link) == ["a", "b", "c"]
+    delivery.accept(features)
+    delivery.opened(link, AGENT, bytes(32), 1)
+    assert _messages(link) == ["a", "b", "c"]
+
+
+@given(sizes=st.lists(st.sampled_from([0, 100, 60_000, 130_000, 261_000]), min_size=1, max_size=8))
+def test_no_message_is_larger_than_its_limit(tmp_path_factory: pytest.TempPathFactory, sizes: list[int]) -> None:
+    """However large the reports are, a message keeps the limit, and all go in their order."""
+    with closing(Database.open(tmp_path_factory.mktemp("guard") / "guard.db")) as database:
+        outbox, link = Outbox(database, 10_000, 100_000_000), FakeLink()
+        for number, size in enumerate(sizes):
+            _add(outbox, database, [f"t{number:02}"], size)
+        delivery = Delivery(outbox, window=200, receipt_timeout=30)
+        delivery.accept([FEATURE])
+        delivery.opened(link, AGENT, bytes(32), 0)
+        sent = [each for message in _messages(link) for each in ([message] if isinstance(message, str) else message)]
+    assert sent == [f"t{number:02}" for number in range(len(sizes))]
+
+
+def test_a_batch_without_a_receipt_is_sent_alone_after_a_minute(
+    database: Database, outbox: Outbox, batching: Delivery, link: FakeLink
+) -> None:
+    """It goes again as a batch, then report by report, until the manager's keys are heard again."""
+    _add(outbox, database, "abc")
+    batching.opened(link, AGENT, bytes(32), 0)
+    assert _messages(link) == [["a", "b", "c"]]
+    batching.tick(30)
+    assert _messages(link) == [["a", "b", "c"]]
+    assert batching.due == BATCH_PATIENCE
+    batching.tick(BATCH_PATIENCE - 0.1)
+    assert _messages(link) == []
+    batching.tick(BATCH_PATIENCE)
+    assert _messages(link) == ["a", "b", "c"]
+    _add(outbox, database, "de")
+    batching.pump(70)
+    assert _messages(link) == ["d", "e"]
+    batching.receipt(Receipt(stored=list("abcde")), 71, 0)
+    batching.accept([FEATURE])
+    _add(outbox, database, "fg")
+    batching.tick(80)
+    assert _messages(link) == [["f", "g"]]
+    assert batching.due == 80 + 30
+
+
+def test_keys_that_are_heard_again_do_not_count_the_time_before(
+    database: Database, outbox: Outbox, batching: Delivery, link: FakeLink
+) -> None:
+    """Reports that went alone since have no batch that could be unanswered."""
+    _add(outbox, database, "ab")
+    batching.opened(link, AGENT, bytes(32), 0)
+    batching.tick(BATCH_PATIENCE)
+    _messages(link)
+    batching.accept([FEATURE])
+    batching.tick(BATCH_PATIENCE + 1)
+    assert _messages(link) == []
+    batching.tick(BATCH_PATIENCE + 70)
+    assert _messages(link) == [["a", "b"]]
+
+
+def test_one_report_of_a_batch_that_is_never_answered_ends_batches(
+    database: Database, outbox: Outbox, batching: Delivery, link: FakeLink
+) -> None:
+    """Receipts for the others do not hide it: it goes alone, where it can be refused."""
+    _add(outbox, database, "abc")
+    batching.opened(link, AGENT, bytes(32), 0)
+    batching.receipt(Receipt(stored=["a", "c"]), 1, 0)
+    _messages(link)
+    batching.tick(BATCH_PATIENCE)
+    assert _messages(link) == ["b"]
+
+
+def test_deferred_reports_come_back_together(
+    database: Database, outbox: Outbox, batching: Delivery, link: FakeLink
+) -> None:
+    """A batch over the budget is deferred by its ids, and goes again in one message."""
+    _add(outbox, database, "abcd")
+    batching.opened(link, AGENT, bytes(32), 0)
+    _messages(link)
+    batching.receipt(Receipt(stored=["d"], deferred=[Deferral(ids=["a", "b", "c"], retry_after=10)]), 1, 0)
+    assert _messages(link) == []
+    batching.tick(11)
+    assert _messages(link) == [["a", "b", "c"]]
+
+
+def test_the_window_holds_for_batches(database: Database, outbox: Outbox, link: FakeLink) -> None:
+    """No more reports are on their way than the window has, and little more than 2 MiB of them."""
+    _add(outbox, database, [f"t{number:03}" for number in range(100)], size=100_000)
+    delivery = Delivery(outbox, window=60, receipt_timeout=30)
+    delivery.accept([FEATURE])
+    delivery.opened(link, AGENT, bytes(32), 0)
+    assert sum(len(message) for message in _messages(link)) == 22
+    _add(outbox, database, [f"u{number:03}" for number in range(100)])
+    small = Delivery(outbox, window=60, receipt_timeout=30)
+    small.accept([FEATURE])
+    outbox.settle([f"t{number:03}" for number in range(100)], [], 0)
+    small.opened(link, AGENT, bytes(32), 1)
+    assert [len(message) for message in _messages(link)] == [50, 10]

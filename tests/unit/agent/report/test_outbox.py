@@ -36,8 +36,8 @@ def test_reports_wait_in_order_over_a_restart(database: Database, tmp_path: Path
 
 def test_a_report_goes_out_with_the_same_valid_bytes_each_time() -> None:
     """The bytes of a report depend on agentId and secret alone, and are a rightly coded ThreatReport."""
-    first = coded(BODY, "ag-00000000000000aa", bytes(32))
-    assert first == coded(BODY, "ag-00000000000000aa", bytes(32))
+    first = coded([BODY], "ag-00000000000000aa", bytes(32))
+    assert first == coded([BODY], "ag-00000000000000aa", bytes(32))
     assert message_codes.has_mac(bytes(32), THREATS.below_root("ag-00000000000000aa"), first)
     assert ThreatReport.model_validate_json(first).agent_id == "ag-00000000000000aa"
 
