@@ -4,30 +4,22 @@ import { ApiError, readSession, signIn, signOut, whenSignedOut } from "./api.js"
 import { el, fill, shown } from "./dom.js";
 import { Stream } from "./stream.js";
 import { time } from "./time.js";
-import * as access from "./pages/access.js";
-import * as agents from "./pages/agents.js";
-import * as audit from "./pages/audit.js";
-import * as blocks from "./pages/blocks.js";
-import * as incidents from "./pages/incidents.js";
-import * as notifications from "./pages/notifications.js";
 import * as now from "./pages/now.js";
-import * as policies from "./pages/policies.js";
-import * as threats from "./pages/threats.js";
 
 /**
- * The pages, by the first part of the address.
- * @type {Array<{path: string, title: string, page: {open: (place: HTMLElement, parts: any, given: URLSearchParams) => View}}>}
+ * The pages, by the first part of the address; all but the first are loaded once that one is shown.
+ * @type {Array<{path: string, title: string, load: () => Promise<{open: (place: HTMLElement, parts: any, given: URLSearchParams) => View}>}>}
  */
 const PAGES = [
-  { path: "now", title: "Now", page: now },
-  { path: "agents", title: "Agents", page: agents },
-  { path: "incidents", title: "Incidents", page: incidents },
-  { path: "threats", title: "Threats", page: threats },
-  { path: "blocks", title: "Blocks", page: blocks },
-  { path: "policies", title: "Policies", page: policies },
-  { path: "notifications", title: "Notifications", page: notifications },
-  { path: "access", title: "Access", page: access },
-  { path: "audit", title: "Audit", page: audit },
+  { path: "now", title: "Now", load: async () => now },
+  { path: "agents", title: "Agents", load: () => import("./pages/agents.js") },
+  { path: "incidents", title: "Incidents", load: () => import("./pages/incidents.js") },
+  { path: "threats", title: "Threats", load: () => import("./pages/threats.js") },
+  { path: "blocks", title: "Blocks", load: () => import("./pages/blocks.js") },
+  { path: "policies", title: "Policies", load: () => import("./pages/policies.js") },
+  { path: "notifications", title: "Notifications", load: () => import("./pages/notifications.js") },
+  { path: "access", title: "Access", load: () => import("./pages/access.js") },
+  { path: "audit", title: "Audit", load: () => import("./pages/audit.js") },
 ];
 
 const ENDED = "The session has ended.";
@@ -42,6 +34,8 @@ const who = place("who");
 let stream = null;
 /** @type {View|null} */
 let current = null;
+/** Counts the pages that were asked for: one that comes late is not shown. */
+let asked = 0;
 
 /** Return an element of the frame. @param {string} id */
 function place(id) {
@@ -81,15 +75,19 @@ async function show() {
     else each.removeAttribute("aria-current");
   }
   document.title = `${found.title} \u2013 Panguard`;
+  const mine = (asked += 1);
   current?.end?.();
+  current = null;
   const place = el("div", {});
   fill(main, place);
-  const view = found.page.open(place, rest.filter((part) => part !== ""), new URLSearchParams(location.hash.split("?")[1] ?? ""));
-  current = view;
   try {
-    await view.ready;
+    const page = await found.load();
+    if (mine !== asked) return;
+    current = page.open(place, rest.filter((part) => part !== ""), new URLSearchParams(location.hash.split("?")[1] ?? ""));
+    await current.ready;
+    requestIdleCallback(() => PAGES.forEach(({ load }) => load().catch(() => {})));
   } catch (error) {
-    if (current === view) fill(place, problem(error));
+    if (mine === asked) fill(place, problem(error));
   }
 }
 
@@ -100,6 +98,7 @@ function problem(error) {
 }
 
 function askForToken(notice = "") {
+  asked += 1;
   stream?.stop();
   stream = null;
   current?.end?.();

@@ -70,6 +70,10 @@ class Browser:
         """Return what a function's body returns in the page."""
         return self._command("execute/sync", script=script, args=list(values))
 
+    def before_each_page(self, script: str) -> None:
+        """Run a script at the begin of each page that is loaded from now on."""
+        self._command("goog/cdp/execute", cmd="Page.addScriptToEvaluateOnNewDocument", params={"source": script})
+
     def emulate(self, width: int, scheme: str) -> None:
         """Show the page so wide, in CSS pixels, to a reader who prefers `light` or `dark`."""
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}

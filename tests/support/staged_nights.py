@@ -81,10 +81,12 @@ class Night:
             self.bench.pass_time(min(BEAT, now - ago - self.bench.wall), step=STEP)
             self.beat()
 
-    def report(self, name: str, kind: str, severity: str, response: ResponseTaken, **evidence: Any) -> None:
-        """Let an agent report a threat that happens now."""
+    def report(
+        self, name: str, kind: str, severity: str, response: ResponseTaken, *, proven: bool = True, **evidence: Any
+    ) -> None:
+        """Let an agent report a threat that happens now; `proven` is whether it vouches for address and user."""
         agent = self.agents[name]
-        vouched = [key for key in ("sourceIp", "user") if key in evidence]
+        vouched = [key for key in ("sourceIp", "user") if proven and key in evidence]
         threat = Threat(
             type=kind,
             confidence=80,

@@ -44,27 +44,41 @@ def _read_files(folder: Traversable, before: str = "") -> dict[str, _File]:
 
 
 _FILES = _read_files(files("manager.console"))
+_RELEASE = "v-" + hashlib.sha256("".join(_FILES[each].etag for each in sorted(_FILES)).encode()).hexdigest()[:16]
+"""Path of this release's files: its content never changes, so a browser that has it asks for none of them again."""
+
+_FOREVER = "public, max-age=31536000, immutable"
+
+
+def _page() -> _File:
+    """Return the page, with the paths of this release's files in it."""
+    content = _FILES["index.html"].content.replace(b'"/console/', f'"/console/{_RELEASE}/'.encode())
+    return _File(content, _TYPES[".html"], f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+
+
+_PAGE = _page()
 
 
 @router.get("/", include_in_schema=False, dependencies=[OPEN])
 async def page(request: Request) -> Response:
     """The console's page."""
-    return _answer(request, "index.html")
+    return _answer(request, _PAGE, "no-cache")
 
 
 @router.get("/console/{path:path}", include_in_schema=False, dependencies=[OPEN])
 async def file(path: str, request: Request) -> Response:
-    """A style sheet or module of the page."""
-    return _answer(request, path)
-
-
-def _answer(request: Request, path: str) -> Response:
-    found = _FILES.get(path)
+    """A style sheet or module of the page: kept by browsers by this release's path, not by its plain one."""
+    release, _, name = path.partition("/")
+    found = _FILES.get(name if release == _RELEASE else path)
     if found is None:
         raise NotFound("Not found")
+    return _answer(request, found, _FOREVER if release == _RELEASE else "no-cache")
+
+
+def _answer(request: Request, found: _File, keep: str) -> Response:
     headers = {
         "ETag": found.etag,
-        "Cache-Control": "no-cache",
+        "Cache-Control": keep,
         "Content-Security-Policy": _POLICY,
         "Cross-Origin-Opener-Policy": "same-origin",
         "Cross-Origin-Resource-Policy": "same-origin",

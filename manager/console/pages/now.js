@@ -5,7 +5,6 @@ import { el, fill, link, path, quoted } from "../dom.js";
 import { recognizeButton } from "../recognize.js";
 import { distance, time } from "../time.js";
 import { seldom } from "../view.js";
-import { fleetCharts } from "./now_charts.js";
 
 const SHOWN = 2;
 const BEHIND = 5;
@@ -21,6 +20,7 @@ export function open(place) {
     return found;
   };
   const drawCharts = async (found) => {
+    const { fleetCharts } = await import("./now_charts.js");
     const incidents = await list("/api/incidents" + query({ merged: false, limit: 50 }), { background: true });
     if (!ended) fill(charts, fleetCharts(found, incidents.records));
   };
