@@ -1,7 +1,7 @@
 """A correlator and a responder on a virtual clock, with the policies that follow from them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 
 from manager.domain.correlation import (
@@ -127,7 +127,7 @@ class Scene:
             agent_id, organization_id, site, name, self.now - late, self.now, ip, file_hash, technique, clock_known,
             vouched=vouched_bits(("sourceIp", "fileHash") if vouched else ()),
         )  # fmt: skip
-        report = replace(report, ignored=ignored_bits(report.indicators(), technique, self.allowed))
+        report = report._replace(ignored=ignored_bits(report.indicators(), technique, self.allowed))
         for change in self.correlator.observe(report):
             self.incidents[change.incident.id] = change.incident
             response_changes.merge(self.responder.react(change, self.facts, self.now))

@@ -76,14 +76,12 @@ class Correlator:
                 changes of all tries are returned by the one that succeeds.
         """
         self._clock = max(self._clock, report.received)
-        interrupted, self._interrupted = self._interrupted, None
-        if interrupted is None or interrupted[0] != report:
-            self._undecided.clear()
-            interrupted = (report, 0, [])
-        _, done, changes = interrupted
+        done, changes = self._resume(report)
         for indicator in report.correlated()[done:]:
             try:
-                changes += self._vouched.mark(self._observe(indicator, report), report.agent_id, self._clock)
+                found = self._observe(indicator, report)
+                if found:
+                    changes += self._vouched.mark(found, report.agent_id, self._clock)
             except StoreUnavailable:
                 self._interrupted = (report, done, changes)
                 raise
@@ -149,11 +147,30 @@ class Correlator:
                 self._schedule(incident, timeline)
             self._memory.evict_watched()
 
+    def _resume(self, report: Report) -> tuple[int, list[IncidentChange]]:
+        """Return the number of a report's indicators that were observed when the store failed, and their changes."""
+        interrupted, self._interrupted = self._interrupted, None
+        if interrupted is not None and interrupted[0] == report:
+            return interrupted[1:]
+        if self._undecided:
+            self._undecided.clear()
+        return 0, []
+
     def _observe(self, indicator: Indicator, report: Report) -> list[IncidentChange]:
-        time, agent_id = report.event_time, report.agent_id
-        late, counts = _lateness(report)
-        self._vouched.record(indicator, report)
+        late = is_late(report.event_time, report.received)
+        counts = report.event_time_trusted and not late
+        if report.vouched:
+            self._vouched.record(indicator, report)
         timeline = self._memory.touch(indicator, self._thresholds[indicator.kind], report.received, self._clock)
+        if counts and not self._undecided:
+            incident = timeline.join_as_member(report.event_time, report.agent_id)
+            if incident is not None:
+                return [IncidentChange(ChangeKind.JOINED, incident, report.agent_id, silent=incident.chronic)]
+        return self._place(timeline, report, late=late, counts=counts)
+
+    def _place(self, timeline: Timeline, report: Report, *, late: bool, counts: bool) -> list[IncidentChange]:
+        """Place a report, and decide on the incident of a run that is complete."""
+        indicator, time, agent_id = timeline.indicator, report.event_time, report.agent_id
         if not counts:
             timeline.fork()
         if not timeline.can_place(time):
@@ -161,7 +178,7 @@ class Correlator:
         if late:
             timeline.hold = self._clock + MEMORY
         placement = timeline.place(time, agent_id, late=late, clock_unknown=not report.event_time_trusted)
-        undecided, actionable = self._undecided.pop(indicator, (None, ()))
+        undecided, actionable = self._undecided.pop(indicator, (None, ())) if self._undecided else (None, ())
         if undecided is not None:  # the store failed after this report was placed: the report comes again
             placement.run.count -= 1
             joined = {*(undecided.joined or ()), *(placement.joined or ())}
@@ -271,7 +288,6 @@ class Correlator:
             self._reopen_or_close(incident, timeline)
         one = len(joined) == 1 and len(actionable) <= 1 and absorbed is None
         if one and agent_id in members and (members[agent_id] or not actionable):
-            # Fast path for the most frequent case, also in a flood.
             return [IncidentChange(ChangeKind.JOINED, incident, agent_id, (), None, incident.chronic)]
         added = incident.add_members(joined)
         newly, silent = incident.mark_actionable(actionable), incident.stays_silent()
@@ -312,9 +328,3 @@ class Correlator:
     def _forget(self, timeline: Timeline) -> None:
         if self._clock > timeline.hold:
             timeline.forget(self._clock - MEMORY)
-
-
-def _lateness(report: Report) -> tuple[bool, bool]:
-    """Return whether a report is late, and whether it counts for the responder."""
-    late = is_late(report.event_time, report.received)
-    return late, report.event_time_trusted and not late

@@ -173,3 +173,8 @@ class IncidentChange(NamedTuple):
     silent: bool = False
     clock_unknown: bool = False
     vouched: tuple[str, ...] = ()
+
+    @property
+    def is_further_report(self) -> bool:
+        """Whether only the incident's times and counts changed, by a further report of a member."""
+        return self.kind is ChangeKind.JOINED and not self.actionable and not self.vouched

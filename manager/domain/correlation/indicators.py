@@ -122,6 +122,7 @@ def normal_techniques(text: str) -> tuple[str, ...]:
     return (match[0], match[1]) if match[2] else (match[0],)
 
 
+@lru_cache(maxsize=16_384)  # reports repeat their indicators
 def indicators_of(
     organization_id: str, site: str | None, source_ip: str | None, file_hash: str | None, technique: str | None
 ) -> tuple[Indicator, ...]:

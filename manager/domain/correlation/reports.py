@@ -25,8 +25,7 @@ NOT_CORRELATED = -1
 """`Report.ignored` of a report on which the rules failed: it is in no run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """A threat report as the correlator's input. Times are seconds since 1970.
 
     Args:

@@ -66,6 +66,22 @@ class Run:
         """Return whether a report at this time is in the run, as its first, its last or one in between."""
         return self.first - time <= WINDOW and time - self.last <= WINDOW
 
+    def continues_to(self, time: float, floor: float) -> bool:
+        """Return whether the run is complete and a report at this time is in it, not before its first one.
+
+        Args:
+            time: the event time of the report.
+            floor: the time from which on all reports are known; a report behind the last one needs those in between.
+        """
+        if self.points is not None or time < self.first:
+            return False
+        return time <= self.last or (self.last >= floor and time - self.last <= WINDOW)
+
+    def extend(self, time: float) -> None:
+        """Count one more report of a complete run, which may be its last."""
+        self.count += 1
+        self.last = max(self.last, time)
+
     @property
     def complete(self) -> bool:
         """Whether enough distinct agents have reported within a window of each other."""
@@ -93,6 +109,8 @@ class Run:
         points = self.points
         if points is None:
             return False
+        if time >= points[-1][0] and len(points) <= 2 and points[0][1] == agent_id == points[-1][1]:  # noqa: PLR2004
+            return self._add_own_point(points, time, agent_id)
         position = bisect_right(points, time, key=_time)
         before = _own(points, range(position - 1, -1, -1), agent_id)
         after = _own(points, range(position, len(points)), agent_id)
@@ -105,6 +123,15 @@ class Run:
         if len(before) > 1 and time - points[before[1]][0] <= WINDOW:
             del points[before[0]]
         return self._completed_at(time, threshold)
+
+    @staticmethod
+    def _add_own_point(points: list[tuple[float, str]], time: float, agent_id: str) -> bool:
+        """Add a report behind the last one, of the only agent: an agent alone completes nothing."""
+        if len(points) > 1 and time - points[-2][0] <= WINDOW:
+            points[-1] = (time, agent_id)  # the one in between decides nothing: see the class
+        else:
+            points.append((time, agent_id))
+        return False
 
     def _completed_at(self, time: float, threshold: int) -> bool:
         """Return whether some window that contains `time` has enough distinct agents."""

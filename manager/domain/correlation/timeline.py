@@ -110,6 +110,28 @@ class Timeline:
         completed = run.add_point(time, agent_id, self.threshold)
         return Placement(run, run.finish() if completed else None, None)
 
+    def join_as_member(self, time: float, agent_id: str) -> Incident | None:
+        """Add a report that counts to the newest run if that can only continue its incident; return the incident.
+
+        So it is with a further report of an agent that the responder acts for already: `place` and the decisions that
+        follow it would change nothing but the run's end and count. Otherwise nothing is done.
+        """
+        run = self.runs[-1] if self.runs else None
+        if run is None or run.incident is None or not run.starts_known or not run.incident.members.get(agent_id):
+            return None
+        ontime = self.ontime.runs[-1] if self.ontime is not None and self.ontime.runs else None
+        if not run.incident.is_open or not run.continues_to(time, self.floor):
+            return None
+        if self.ontime is not None:
+            if ontime is None or ontime.earlier or not ontime.continues_to(time, self.ontime.floor):
+                return None
+            ontime.extend(time)
+        run.extend(time)
+        incident = run.incident
+        incident.first_seen_at, incident.last_seen_at = run.first, run.last
+        incident.report_count, incident.late = run.count, run.late
+        return incident
+
     def adopt(self, incident: Incident) -> Run:
         """Add a known incident, with all its reports."""
         run = Run.of(incident)
@@ -168,6 +190,8 @@ class Timeline:
     def forget(self, horizon: float) -> None:
         """Drop closed runs, and points of open runs, from before `horizon`, which no report on time can reach."""
         runs = self.runs
+        if runs and runs[0].first >= horizon and self.ontime is None:
+            return
         gone = 0
         while gone < len(runs) and runs[gone].last < horizon and not _is_open(runs[gone]):
             gone += 1

@@ -64,7 +64,7 @@ class VouchedReports:
             reporter: the reporting agent.
             now: the time; a report older than 600 s vouches no more, as after a restart.
         """
-        return [self._mark(change, reporter, now) if self._latest else change for change in changes]
+        return [self._mark(change, reporter, now) for change in changes] if self._latest else [*changes]
 
     def shift(self, seconds: float) -> None:
         """Move all times by a step of the manager's clock."""
@@ -78,6 +78,8 @@ class VouchedReports:
 
     def _mark(self, change: IncidentChange, reporter: str, now: float) -> IncidentChange:
         incident = change.incident
+        if change.is_further_report and _Vouch(incident.indicator, reporter) not in self._latest:
+            return change
         newly = tuple(
             agent_id
             for agent_id in sorted({reporter, *change.actionable})

@@ -171,7 +171,7 @@ class Replay:
         """Process the next report, in the order of receipt."""
         report = kept.report
         ignored = ignored_bits(report.indicators(), report.technique, self._allowed)
-        report = replace(report, ignored=ignored)
+        report = report._replace(ignored=ignored)
         now = report.received
         self.advance(now)
         note = self._responder.record_evidence(report.organization_id, report.site, report.agent_id, kept.evidence, now)

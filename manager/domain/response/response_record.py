@@ -59,6 +59,10 @@ class ResponseRecord:
         """Return an incident's response, if it is remembered."""
         return self._responses.get(incident_id)
 
+    def is_closed(self, incident_id: str) -> bool:
+        """Return whether an incident with a response is known as closed; a report may reopen it."""
+        return incident_id in self._closed
+
     def pending(self) -> Iterator[Response]:
         """Yield the responses that wait for approval, the first to expire first."""
         return iter(self._pending.values())

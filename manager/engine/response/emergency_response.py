@@ -16,14 +16,14 @@ from manager.engine.policies.blocklist_messages import sequence_value
 from schemas.blocklist import BlocklistChange
 from schemas.model import iso
 
-_EVIDENCE_KEYS = ("lastLogin", "filePath")
+_EVIDENCE_KEYS = frozenset({"lastLogin", "filePath"})
 """Keys of a report's evidence that the never-block rules use."""
 
 
 def record_evidence(context: Context, received: ReceivedReport) -> None:
     """Pass a new report's evidence to the never-block rules, before the report is correlated."""
     evidence = received.report.threat.evidence
-    if any(key in evidence for key in _EVIDENCE_KEYS):
+    if not _EVIDENCE_KEYS.isdisjoint(evidence):
         agent, now = received.agent, context.batch.now.wall
         response_changes = context.fleet.responder.record_evidence(
             agent.organization_id, agent.host.correlation_site, agent.agent_id, evidence, now
@@ -35,6 +35,8 @@ def record_evidence(context: Context, received: ReceivedReport) -> None:
 def react(context: Context, change: IncidentChange) -> None:
     """Apply the responder's response_changes to a change of an incident."""
     now, responder = context.batch.now.wall, context.fleet.responder
+    if change.is_further_report and not responder.responses.is_closed(change.incident.id):
+        return
     concerned = [change.incident] if change.absorbed is None else [change.incident, change.absorbed]
     known = [responder.responses.get(incident.id) for incident in concerned]
     extends = any(response is not None and response.is_under_way for response in known)

@@ -92,6 +92,9 @@ class IncidentRecorder:
     def _record(self, context: Context, change: IncidentChange) -> None:
         incident, changes = change.incident, context.batch.changes
         changes.incidents[incident.id] = incident
+        if change.is_further_report:
+            self._react(context, change)
+            return
         match change.kind:
             case ChangeKind.OPENED | ChangeKind.RETURNED:
                 changes.members += _members(incident, incident.members)

@@ -1,7 +1,6 @@
 """Incidents by example: the exact bounds, what lateness and doubt do, chronic ones, and how little is remembered."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from itertools import count
 from math import inf, nextafter
 
@@ -122,7 +121,7 @@ def test_an_allowlisted_indicator_makes_no_incident() -> None:
     for agent, at in (("a", 0), ("b", 1)):
         each = report(agent, at)
         ignored = ignored_bits(each.indicators(), each.technique, listed)
-        assert lenient.observe(replace(each, ignored=ignored)) == []
+        assert lenient.observe(each._replace(ignored=ignored)) == []
     assert lenient.observe(report("c", 2)) == []
     (opened,) = lenient.observe(report("b", 3))
     assert set(opened.incident.members) == {"b", "c"}
@@ -132,7 +131,7 @@ def test_a_sub_technique_may_be_allowlisted_while_its_technique_counts() -> None
     """Each indicator of a report has a bit of its own."""
     listed = Allowlist({"acme": ["T1110.001", ATTACKER]})
     each = report("a", 0, technique="T1110.001", source_ip=ATTACKER, file_hash="a" * 64)
-    each = replace(each, ignored=ignored_bits(each.indicators(), each.technique, listed))
+    each = each._replace(ignored=ignored_bits(each.indicators(), each.technique, listed))
     assert [indicator.value for indicator in each.correlated()] == ["a" * 64, "T1110"]
     assert [indicator.value for indicator in each.refused()] == [ATTACKER, "T1110.001"]
 
