@@ -1,7 +1,7 @@
 # Two images of one build: `panguard`, the command, and `broker`, the Mosquitto that the tests run against.
 #     docker compose build
 
-FROM python:3.11.14-slim-bookworm AS build
+FROM python:3.14.8-slim-bookworm AS build
 WORKDIR /src
 RUN python -m venv --without-pip /opt/panguard && pip install --no-cache-dir setuptools==80.9.0
 COPY . .
@@ -9,7 +9,7 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
     && pip --python /opt/panguard install --no-cache-dir --only-binary :all: --constraint constraints.txt \
         /wheels/*.whl
 
-FROM python:3.11.14-slim-bookworm AS panguard
+FROM python:3.14.8-slim-bookworm AS panguard
 RUN pip uninstall --yes --root-user-action=ignore setuptools wheel pip \
     && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin panguard \
     && install -d -m 0700 -o panguard -g panguard /var/lib/panguard/manager /var/lib/panguard/broker \

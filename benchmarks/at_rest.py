@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks import interpreter
 from benchmarks.fail2ban import Fail2ban
 
 SECONDS = 60.0
@@ -35,6 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="ten seconds")
     seconds = 10.0 if parser.parse_args().quick else SECONDS
+    interpreter.announce()
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         folder = Path(directory)
         processes = {"guard": stack.enter_context(guard(folder))}

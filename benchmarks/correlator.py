@@ -10,6 +10,7 @@ import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count, islice
 
+from benchmarks import interpreter
 from manager.domain.correlation import Correlator, CorrelatorSettings, NoHistory, Report
 
 START = 1_700_000_000.0
@@ -31,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only up to 10,000 threats: a few seconds")
     largest = 10_000 if parser.parse_args().quick else 1_000_000
+    interpreter.announce()
     sizes = [size for size in (100, 1_000, 10_000, 100_000, 1_000_000) if size <= largest]
 
     print(f"to reach: at most {SLOWEST:.0f} µs, last / first at most {STEEPEST}; CPU time, the best of {REPEATS} runs")

@@ -24,6 +24,7 @@ from agent.report.outbox import Outbox
 from agent.sources.file_source import FileSource
 from agent.sources.log_file import NOWHERE
 from agent.storage.database import Database
+from benchmarks import interpreter
 from benchmarks.fail2ban import Fail2ban
 
 LINES = 50_000
@@ -38,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the lines")
     count = LINES // 10 if parser.parse_args().quick else LINES
+    interpreter.announce()
     peer = Fail2ban.find()
     relax_garbage_collector()
     print(f"{count} lines; lines for each second of CPU, medians of {ROUNDS} rounds")

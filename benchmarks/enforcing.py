@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks import interpreter
 from benchmarks.at_rest import MOST_CPU, MOST_PSS, MOST_RSS, SECONDS, SETTLED, cpu
 from demo.hosts import Hosts, simulated_because
 from schemas.keys import EnrollmentToken
@@ -33,6 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="ten seconds")
     seconds = 10.0 if parser.parse_args().quick else SECONDS
+    interpreter.announce()
     reason = simulated_because()
     if reason is not None:
         print(f"nothing is measured: {reason}")

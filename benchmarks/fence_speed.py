@@ -18,6 +18,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from benchmarks import interpreter
 from demo.hosts import simulated_because
 from fence import request_verification
 from fence.config import Config
@@ -50,6 +51,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="three runs")
     runs = 3 if parser.parse_args().quick else 9
+    interpreter.announce()
     reason = simulated_because()
     if reason is not None:
         print(f"nothing is measured: {reason}")

@@ -28,7 +28,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import packets
+from benchmarks import interpreter, packets
 from manager.mqtt_packets import puback_packets, publish_packet, read_publish
 from schemas import topics
 from schemas.limits import KIB, MIB, THREAT_LIMIT
@@ -317,6 +317,7 @@ def main() -> int:
     words.add_argument("--broker", choices=["embedded", "Mosquitto"], help="only this one")
     words.add_argument("-o", "--output", choices=["table", "json"], default="table")
     given = words.parse_args()
+    interpreter.announce()
     kinds = ["embedded", *(["Mosquitto"] if mosquitto_path() else [])]
     found = {kind: run(kind, 4.0 if given.quick else 15.0) for kind in kinds if given.broker in {None, kind}}
     if given.output == "json":

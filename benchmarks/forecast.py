@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from agent.logs import log_to
+from benchmarks import interpreter
 from manager.domain.protection.forecast import Allowance, Followups, HostLogin, forecast
 from manager.domain.protection.measures import ReportedMeasure, ScopedAddress
 from manager.engine.batch import Changes
@@ -36,6 +37,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="50 hosts and 20,000 measures: some seconds")
     quick = parser.parse_args().quick
+    interpreter.announce()
     log_to(io.StringIO())
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with tempfile.TemporaryDirectory() as directory:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import interpreter
 from manager.domain.policies.fleet_policies import Policies, Scope
 from manager.domain.policies.groups import Placement
 from manager.domain.policies.preview import largest, preview
@@ -29,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller fleets: some seconds")
     quick = parser.parse_args().quick
+    interpreter.announce()
     print(f"a change of one of {GROUPS} groups, each of a tenth of the fleet, in ms of CPU, the best of {REPEATS} runs")
     print(f"{'agents':>8} {'dry run':>9} {'size':>9} {'set':>9} {'changed':>9}")
     for agents in (1_000,) if quick else (1_000, 10_000):

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from starlette.types import Receive, Scope, Send
 
+from benchmarks import interpreter
 from manager.api.app import create_app
 from manager.api.authentication import Credentials
 from manager.api.engine_client import EngineClient
@@ -89,6 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a smoke run of seconds; its figures mean little")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     options = parser.parse_args(arguments)
+    interpreter.announce()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     figures = measure(seconds=0.5 if options.quick else 5.0)
     if options.output == "json":

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import interpreter
 from benchmarks.connected_guards import PATIENCE, WORD_WITHIN, Ledger, connected
 from tests.support.mosquitto import Mosquitto, mosquitto_path
 from tests.support.processes import ManagerProcess
@@ -128,6 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a smoke run of seconds; its figures mean little")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     options = parser.parse_args(arguments)
+    interpreter.announce()
     count, attackers = _QUICK if options.quick else _FULL
     names, lines = ("broker", "what", "p50", "p95", "p99", "max", "note"), []
     for broker in ["mosquitto"] * bool(mosquitto_path()) + ["embedded"]:

@@ -20,6 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import interpreter
 from benchmarks.load import Counter, Plan, Sent, generate
 from benchmarks.manager_process import RunningManager, running, shared_counter
 from benchmarks.raw_limit import RawSubscriber, in_series, inserted_per_second
@@ -76,6 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a smoke run of seconds; its figures mean little")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     options = parser.parse_args(arguments)
+    interpreter.announce()
     figures = measure(QUICK if options.quick else FULL)
     if options.output == "json":
         sys.stdout.write(json.dumps([{**asdict(figure), "ratio": figure.ratio} for figure in figures], indent=2) + "\n")

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx2
 
+from benchmarks import interpreter
 from tests.support.processes import ManagerProcess
 from tests.support.receivers import closed_port, http_receiver, silent_receiver
 
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smoke run of seconds; its figures mean little")
     reports = 30 if parser.parse_args(arguments).quick else 500
+    interpreter.announce()
     sys.stdout.write(
         f"{_CHANNELS} channels; {reports} critical reports, one after another; ms from report to receipt\n"
     )

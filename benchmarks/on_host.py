@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from math import ceil
 from typing import NamedTuple
 
+from benchmarks import interpreter
 from benchmarks.pings import Pings
 from benchmarks.ssh_attack import attack, fifth_failures
 from tests.support.booted_host.attacker import SERVER
@@ -169,6 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     parser.add_argument("--part", choices=_PARTS, help="only this part")
     options = parser.parse_args(arguments)
+    interpreter.announce()
     reason = unavailable()
     if reason is not None:
         print(f"nothing is measured: {reason}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
+from benchmarks import interpreter
 from manager.domain.agents.agent import Agent, Door, Host, credential_of
 from manager.engine.batch import Changes, Publication
 from manager.provisioning.dynamic_security import DynamicSecurity
@@ -118,6 +119,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--quick", action="store_true")
     quick = words.parse_args().quick
+    interpreter.announce()
     print(f"{CONTROL}: a Mosquitto is told of agents, each a login in its organization's role")
     for number in (100,) if quick else (250, 500, 1_000):
         print(f"  by MQTT, {number:6,} agents: {_by_mqtt(number):7.1f} s")

@@ -24,6 +24,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import interpreter
 from benchmarks.http import HttpCore
 from benchmarks.ingested import Ingest
 from benchmarks.large_store import RARE, LargeStore
@@ -60,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a smoke run of seconds; its figures mean little")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     options = parser.parse_args(arguments)
+    interpreter.announce()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         agents, threats = (200, 20_000) if options.quick else (10_000, 1_000_000)

@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import interpreter
 from benchmarks.ingested import ingest
 from benchmarks.large_store import LargeStore
 from benchmarks.manager_process import running, shared_counter
@@ -52,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a smoke run of seconds; its figures mean little")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     options = parser.parse_args(arguments)
+    interpreter.announce()
     less = 100 if options.quick else 1
     figures = [
         of_a_day(100_000 // less, 1_000_000 // less),

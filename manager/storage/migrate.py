@@ -1,6 +1,7 @@
 """Migrates a store to this release's schema, after a backup."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from peewee import Database
@@ -33,7 +34,5 @@ def migrate(database: Database, path: Path) -> list[str]:
 
 def _back_up(source: Path, target: Path) -> None:
     target.touch(mode=0o600)
-    with sqlite3.connect(source) as reading, sqlite3.connect(target) as writing:
+    with closing(sqlite3.connect(source)) as reading, closing(sqlite3.connect(target)) as writing:
         reading.backup(writing)
-    reading.close()
-    writing.close()
