@@ -64,6 +64,7 @@ class Services:
         refused_registrations: returns the hosts that were refused within a day before a time, the newest first.
         warnings: returns warnings for operators about lasting conditions.
         lag: returns the seconds since nothing waited for the engine, and the number of messages that wait.
+        broker: returns the broker's URL, as this machine reaches it; None where there is no broker.
         channels: names of the notification channels.
         notifications: the state of the channels.
         on_token_rotated: called with an enrollment token whose secret was replaced.
@@ -95,6 +96,7 @@ class Services:
     refused_registrations: Callable[[float], list[RefusedHost]] = lambda _now: []
     warnings: Callable[[], list[str]] = list
     lag: Callable[[], Record] = lambda: {"behindSeconds": 0.0, "waitingMessages": 0}
+    broker: Callable[[], str | None] = lambda: None
     channels: frozenset[str] = frozenset()
     notifications: Notifications = field(default_factory=NoNotifications)
     on_token_rotated: Callable[[EnrollmentToken], None] = lambda _token: None

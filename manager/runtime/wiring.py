@@ -171,6 +171,7 @@ class Manager:
             warnings=self._warnings,
             lag=self._lag,
             user_names=fleet.user_names,
+            broker=lambda: str(self.mqtt.address),
             channels=frozenset(settings.notifications),
             notifications=self.notifier,
             on_token_rotated=self._follow_rotation,

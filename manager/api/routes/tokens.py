@@ -44,7 +44,11 @@ async def list_tokens(services: WithServices, _caller: Viewer, limit: Limit = 50
     return page(*await services.read(services.queries.tokens, limit=limit, cursor=cursor))
 
 
-_CREATED = answer("The token, which is shown only here.", record(tokenId="string", token="string"), 201)  # noqa: S106 -- a type
+_CREATED = answer(
+    "The token, which is shown only here, and the broker's URL as the manager reaches it.",
+    record(tokenId="string", token="string", broker="string?"),  # noqa: S106 -- a type
+    201,
+)
 
 
 @router.post("/api/tokens", responses=_CREATED, status_code=201, openapi_extra=body_of("NewToken"))
@@ -70,7 +74,7 @@ async def create_token(request: Request, services: WithServices, caller: Admin) 
         )
     )
     members = wanted.model_dump(mode="json", by_alias=True)
-    return ok({"tokenId": token.token_id, "token": str(token), **members}, 201)
+    return ok({"tokenId": token.token_id, "token": str(token), "broker": services.broker(), **members}, 201)
 
 
 _ROTATED = answer("The token with its new text, which is shown only here.", record(tokenId="string", token="string"))  # noqa: S106 -- a type

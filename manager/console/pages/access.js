@@ -1,9 +1,10 @@
-/** Access: tokens of people and programs, and enrollment tokens with a line for a new host. */
+/** Access: tokens of people and programs; below them those of new hosts. */
 
 import { change, may, query } from "../api.js";
 import { el, fill, quoted } from "../dom.js";
 import { time } from "../time.js";
 import { confirmed, pagedList, tell } from "../view.js";
+import { enrollment } from "./enrollment.js";
 
 export function open(place) {
   const said = el("div", { "aria-live": "polite" });
@@ -16,14 +17,7 @@ export function open(place) {
     caption: "Access tokens, newest first",
     empty: "There is none beside the admin token.",
   });
-  const enrollment = pagedList({
-    address: (cursor) => "/api/tokens" + query({ limit: 100, cursor }),
-    heads: ["Name", "Organization", "Uses", "Expires"],
-    row: (each) => [quoted(each.name ?? each.tokenId), quoted(each.organizationId ?? "any"), `${each.uses}${each.maxUses ? " of " + each.maxUses : ""}`,
-      each.revokedAt ? "revoked" : time(each.expiresAt)],
-    caption: "Enrollment tokens, newest first",
-    empty: "There is none.",
-  });
+  const enrolled = enrollment();
   const revoke = async (each) => {
     const done = await confirmed({
       title: "Revoke this token?",
@@ -48,7 +42,6 @@ export function open(place) {
   };
   fill(place, el("h1", {}, "Access"), said, tokens.element,
     may("admin") && el("form", { class: "line", onsubmit: create }, el("label", {}, "Name", name), el("label", {}, "Role", role), el("button", { type: "submit" }, "Create a token")),
-    el("h2", {}, "Enrollment"), enrollment.element,
-    el("p", { class: "faint" }, "On a new host: ", el("code", {}, `panguard guard install --manager mqtts://${location.hostname}:8883 --enroll-token-file enroll.token`)));
-  return { ready: Promise.all([tokens.ready, enrollment.ready]), event: () => {} };
+    enrolled.element);
+  return { ready: Promise.all([tokens.ready, enrolled.ready]), event: () => {} };
 }
