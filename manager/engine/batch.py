@@ -233,12 +233,18 @@ class Undo(NamedTuple):
         subject: The id or scope that the change is about: its key, or the id of its first row.
         revert: Called with a context; what its batch gets corrects what the store has of the command's effects.
         events: The command's events, which are neither stored nor published then.
+        records: Its history lines, lifts and audit entries that are not stored then.
+        is_whole: Whether the command is nothing without this change: all its records go with it.
+        request: The command; its caller is told.
     """
 
     member: str
     subject: str
     revert: Callable[[Any], None]
     events: tuple[EventRow, ...] = ()
+    records: tuple[Any, ...] = ()
+    is_whole: bool = False
+    request: Any = None
 
 
 @dataclass(slots=True)
@@ -257,6 +263,28 @@ class Batch:
     cut_off: list[str] = field(default_factory=list)
     undo: list[Undo] = field(default_factory=list)
     """In the order of the commands; carried out in the reverse order."""
+
+    def lengths(self) -> list[int]:
+        """Return the number of rows in each list that a command adds to, for `complete_undo`."""
+        changes = self.changes
+        lists: tuple[list[Any], ...] = (self.undo, changes.events, self.passing_events, changes.history, changes.audit)
+        return [len(rows) for rows in (*lists, changes.lifts)]
+
+    def complete_undo(self, request: Any, lengths: list[int]) -> None:
+        """Add to each undo since a command began what else must not be stored if the store rejects its change.
+
+        Args:
+            request: the command.
+            lengths: what `lengths` returned before it.
+        """
+        undone, events, passing, history, audit, lifts = lengths
+        changes = self.changes
+        told = (*changes.events[events:], *self.passing_events[passing:])
+        records = (*changes.history[history:], *changes.audit[audit:], *changes.lifts[lifts:])
+        self.undo[undone:] = [
+            each._replace(events=told, records=records if each.is_whole else each.records, request=request)
+            for each in self.undo[undone:]
+        ]
 
     def save(self, agent: Agent) -> None:
         """Write an agent's record in this transaction."""

@@ -297,7 +297,7 @@ class Engine:
         value: Any = None
         error: Exception | None = None
         context.origin, batch = command.origin, context.batch
-        undone, told, passing = len(batch.undo), len(batch.changes.events), len(batch.passing_events)
+        lengths = batch.lengths()
         try:
             value = execute(context, command.request)
         except ManagerError as refused:
@@ -307,8 +307,7 @@ class Engine:
             self.fleet.counters["commands_failed"] += 1
             error = failure
         context.origin = MANAGER
-        events = (*batch.changes.events[told:], *batch.passing_events[passing:])
-        batch.undo[undone:] = [each._replace(events=events) for each in batch.undo[undone:]]
+        batch.complete_undo(command.request, lengths)
         batch.answers.append(CommandAnswer(command.request, command.reply, value, error))
 
     def _correlate(self, context: Context, received: ReceivedReport, row: ThreatRow) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from manager.domain.protection.measures import ReportedMeasure
-from manager.engine.batch import Batch, Changes, CommandAnswer, DeadLetter, ThreatRow
+from manager.engine.batch import Batch, Changes, CommandAnswer, DeadLetter, ThreatRow, Undo
 from manager.engine.commands.block_requests import BlocksAdded
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.failure_isolation import isolated
@@ -113,8 +113,11 @@ class PiecewiseCommit:
         context, batch = self._context, self._context.batch
         self._dropped_agents |= piece.changes.agents.keys()
         error = StoreRejected(f"the store cannot hold this change: {reason}")
+        requests = {id(each.request) for each in self._undone_with(piece)}
         batch.answers = [
-            answer._replace(value=None, error=error) if _names(answer, piece.subject) else answer
+            answer._replace(value=None, error=error)
+            if id(answer.request) in requests or _names(answer, piece.subject)
+            else answer
             for answer in batch.answers
         ]
         batch.publications = [each for each in batch.publications if each.subject != piece.subject]
@@ -132,7 +135,7 @@ class PiecewiseCommit:
         The audit log gets no entry of it, and its events are not told.
         """
         context, batch = self._context, self._context.batch
-        undone = [each for each in batch.undo if each.subject == piece.subject and getattr(piece.changes, each.member)]
+        undone = self._undone_with(piece)
         if not undone:
             return
         corrections = dataclasses.replace(context, batch=Batch(batch.now), origin=MANAGER)
@@ -141,13 +144,21 @@ class PiecewiseCommit:
             with isolated(context.fleet.counters, "undo of a rejected change"):
                 each.revert(corrections)
         batch.publications += corrections.batch.publications
-        untold = {id(event) for each in undone for event in each.events}
+        untold = {id(row) for each in undone for row in (*each.events, *each.records)}
+        removed = {agent.agent_id for agent in piece.changes.removed}
+        batch.cut_off = [agent_id for agent_id in batch.cut_off if agent_id not in removed]
         for events in (batch.changes.events, batch.passing_events):
             events[:] = [event for event in events if id(event) not in untold]
         targets = {piece.subject, *(block.id for block in piece.changes.manual_added)}
         self._groups = [[each for each in group if not _tells(each, targets, untold)] for group in self._groups]
         self._groups.insert(0, list(_other_pieces(corrections.batch)))
         self._groups = [group for group in self._groups if group]
+
+    def _undone_with(self, piece: Piece) -> list[Undo]:
+        """Return what takes a piece back; a removed block may be in the piece of the block that replaced it."""
+        subjects = {piece.subject, *(block.id for block in piece.changes.manual_removed)}
+        undo = self._context.batch.undo
+        return [each for each in undo if each.subject in subjects and getattr(piece.changes, each.member)]
 
 
 def _other_pieces(batch: Batch) -> Iterator[Piece]:
@@ -233,10 +244,12 @@ def _adds_blocks(answer: CommandAnswer) -> bool:
     return isinstance(answer.value, BlocksAdded)
 
 
-def _tells(piece: Piece, targets: set[str], events: set[int]) -> bool:
-    """Return whether a piece is an audit entry about one of some targets, or one of some events."""
-    audits = any(entry.target in targets for entry in piece.changes.audit)
-    return audits or any(id(event) in events for event in piece.changes.events)
+def _tells(piece: Piece, targets: set[str], untold: set[int]) -> bool:
+    """Return whether a piece is an audit entry about one of some targets, or one of some events and records."""
+    changes = piece.changes
+    audits = any(entry.target in targets for entry in changes.audit)
+    rows = (*changes.events, *changes.history, *changes.audit, *changes.lifts)
+    return audits or any(id(row) in untold for row in rows)
 
 
 def _keyed_pieces(member: str, values: Mapping[str, Any]) -> Iterator[Piece]:

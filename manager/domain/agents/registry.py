@@ -124,6 +124,11 @@ class Registry:
         self.names_by_number[agent.number] = (agent.agent_id, agent.hostname)
         self._highest_number = max(self._highest_number, agent.number)
 
+    def put_back(self, agent: Agent) -> None:
+        """Add an agent again whose removal the store rejected; its old registrations are not refused."""
+        self._removed.pop((agent.registered_in or agent.organization_id, hostname_key(agent.hostname)), None)
+        self.load(agent)
+
     def reserve_numbers(self, number: int) -> None:
         """Reserve all numbers up to this one, because removed agents keep their numbers."""
         self._highest_number = max(self._highest_number, number)

@@ -95,6 +95,25 @@ class ResponseRecord:
         self._note_closed(response.incident_id, response.at)
         return response
 
+    def suppresses(self, indicator: Indicator, incident_id: str) -> bool:
+        """Return whether an incident was undone and keeps its indicator from firing."""
+        return incident_id in self._suppressed.get(indicator, {})
+
+    def put_back(
+        self, incident_id: str, indicator: Indicator, response: Response | None, *, is_suppressed: bool
+    ) -> None:
+        """Restore an incident's response, or that there was none, because the store rejected the later one."""
+        self._pending.pop(incident_id, None)
+        if response is None:
+            self._responses.pop(incident_id, None)
+        else:
+            self._responses[incident_id] = response
+            if response.state is ResponseState.PENDING_APPROVAL:
+                self._wait(response)
+        undone = self._suppressed.get(indicator, {})
+        if not is_suppressed and undone.pop(incident_id, incident_id) is None and not undone:
+            del self._suppressed[indicator]
+
     def suppress(self, incident: Incident) -> None:
         """Block automatic responses to the indicator of an undone incident until that incident closes."""
         if incident.is_open:

@@ -1,6 +1,6 @@
 """Block commands: add manual blocks, remove one block, lift every block of an address."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from manager.domain.agents.agent import Agent, Door, State
@@ -13,6 +13,7 @@ from manager.domain.response.manual_block_rules import ManualBlockRules
 from manager.domain.response.manual_blocks import FLEET, ManualBlock, ManualHolder, manual_value, written
 from manager.domain.response.never_block import WIDEST, unblockable
 from manager.domain.response.never_list import LIFT_TIME
+from manager.domain.response.taken_back import Remembered, remember
 from manager.engine.batch import Undo
 from manager.engine.commands import audit
 from manager.engine.commands.block_requests import (
@@ -30,7 +31,7 @@ from manager.engine.commands.incidents import record_lift
 from manager.engine.commands.requests import RemoveBlock
 from manager.engine.context import Context
 from manager.engine.fleet import new_entry_id
-from manager.engine.policies.never_lists import lift_on_hosts, publish_never_list
+from manager.engine.policies.never_lists import lift_on_hosts, publish_never_list, restore_lifts
 from manager.engine.response import emergency_response, manual_response
 from manager.errors import Conflict, Invalid, NotFound
 
@@ -89,12 +90,14 @@ def remove_block(context: Context, request: RemoveBlock) -> str:
     manual = responder.entries.manual.get(request.entry_id)
     if manual is not None:
         responder.entries.manual.remove(manual)
-        manual_response.apply(context, (), [manual])
+        manual_response.end(context, [manual], is_whole=True)
         return request.entry_id
     entry = responder.entries.get(request.entry_id)
     if entry is None:
         raise NotFound(f"Block {request.entry_id} not found: it is not in force")
-    emergency_response.apply(context, responder.remove(request.entry_id, context.batch.now.wall, request.author))
+    before = remember(responder, [entry])
+    ended = responder.remove(request.entry_id, context.batch.now.wall, request.author)
+    emergency_response.end(context, before, ended, entry.incident_id)
     if entry.kind == "ip":
         record_lift(context, entry.subject.indicator(), "lift", request.author)
     return request.entry_id
@@ -116,16 +119,20 @@ def lift_address(context: Context, request: LiftAddress) -> Lifted:
     manual = [block for block in responder.entries.manual.list_overlapping(network) if _is_of(block, wanted)]
     for block in manual:
         responder.entries.manual.remove(block)
-    manual_response.apply(context, (), manual)
+    manual_response.end(context, manual)
     entries = [each for each in _entries_within(context, network) if _is_of(each.subject, wanted)]
+    before = remember(responder, entries)
     removed = ResponseChanges()
     for entry in entries:
         removed.merge(responder.remove(entry.id, now, request.author))
-    emergency_response.apply(context, removed)
+    emergency_response.end(context, before, removed)
     _record_lifts(context, request, network, entries)
     agents = [agent for agent in context.fleet.registry.agents.values() if wanted in {None, agent.organization_id}]
-    for organization_id in sorted({agent.organization_id for agent in agents}):
+    organizations = sorted({agent.organization_id for agent in agents})
+    known = {each: responder.never_block.lifted.of_organization(each) for each in organizations}
+    for organization_id in organizations:
         lift_on_hosts(context, organization_id, network)
+    _hold_lifts_back(context, [*manual, *before], partial(restore_lifts, network=network, before=known))
     lifted = Lifted(
         value,
         (*(block.id for block in manual), *(entry.id for entry in entries)),
@@ -241,6 +248,19 @@ def _end_lifts(context: Context, request: AddBlocks, blocks: Mapping[str, Manual
     if before:
         subject = next(iter(blocks.values())).id
         context.batch.undo.append(Undo("manual_added", subject, partial(_lift_again, before=before)))
+
+
+def _hold_lifts_back(
+    context: Context, ended: Iterable[ManualBlock | Remembered], revert: Callable[[Context], None]
+) -> None:
+    """Have a lift end on the hosts again if the store rejects the end of one of its blocks."""
+    responses = context.batch.changes.responses
+    for each in ended:
+        if isinstance(each, ManualBlock):
+            context.batch.undo.append(Undo("manual_removed", each.id, revert))
+        else:
+            member = "responses" if each.incident_id in responses else "entries_removed"
+            context.batch.undo.append(Undo(member, each.incident_id, revert))
 
 
 def _lift_again(context: Context, before: Mapping[str, Mapping[Network, float]]) -> None:

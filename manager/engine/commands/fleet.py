@@ -1,11 +1,17 @@
 """Fleet commands: remove and deregister agents, list organizations, trust the clock."""
 
+from functools import partial
+from typing import NamedTuple
+
 from manager.domain.agents.agent import Agent
-from manager.domain.policies.fleet_policies import Scope
-from manager.engine.batch import HistoryLine
+from manager.domain.policies.fleet_policies import Scope, Sections
+from manager.domain.response import EmergencyEntry, ResponseChanges
+from manager.domain.response.manual_blocks import ManualBlock, ManualHolder
+from manager.engine.batch import HistoryLine, Undo
 from manager.engine.commands.requests import AcceptClock, DeregisterAgent, ReadOrganizations, RemoveAgent
 from manager.engine.context import Context
-from manager.engine.fleet import CLOCK_WARNING
+from manager.engine.fleet import CLOCK_WARNING, placement_of
+from manager.engine.origin import MANAGER
 from manager.engine.response import emergency_response, manual_response
 from manager.errors import NotFound
 from schemas.identifiers import DEFAULT_ORGANIZATION
@@ -28,6 +34,7 @@ def remove_agent(context: Context, request: RemoveAgent) -> str:
     """Remove an agent permanently, with its credential, policy document, emergency entries and retained messages."""
     agent = find_agent(context, request.agent_id)
     fleet, batch = context.fleet, context.batch
+    kept = _kept_of(context, agent)
     _remove_document(context, Scope("agent", agent.agent_id), request.author)
     fleet.remove_agent(agent, batch.now.wall)
     emergency_response.apply(context, fleet.responder.forget_agent(agent.agent_id))
@@ -37,12 +44,59 @@ def remove_agent(context: Context, request: RemoveAgent) -> str:
     batch.changes.policies.pop(agent.agent_id, None)
     batch.changes.vitals.pop(agent.agent_id, None)
     batch.changes.removed.append(agent)
-    batch.changes.history.append(HistoryLine(agent.agent_id, batch.now.wall, "agent_removed", request.author))
+    line = HistoryLine(agent.agent_id, batch.now.wall, "agent_removed", request.author)
+    batch.changes.history.append(line)
+    batch.undo.append(Undo("removed", agent.agent_id, partial(_put_back, agent=agent, kept=kept), records=(line,)))
     batch.publications += fleet.retained_clearing.add(agent.agent_id)
     batch.changes.meta.update(fleet.retained_clearing.changed_value())
     batch.cut_off.append(agent.agent_id)
     batch.event("agent_removed", agent)
     return agent.agent_id
+
+
+class _Kept(NamedTuple):
+    """The parts of an agent that its removal takes away."""
+
+    state_since: float
+    document: Sections | None
+    entries: list[EmergencyEntry]
+    blocks: list[ManualBlock]
+
+
+def _kept_of(context: Context, agent: Agent) -> _Kept:
+    entries, agent_id = context.fleet.responder.entries, agent.agent_id
+    return _Kept(
+        agent.state_since,
+        context.fleet.policies.document(Scope("agent", agent_id)),
+        entries.list_of("agent", agent_id),
+        list(entries.manual.list_of(ManualHolder("agent", agent_id))),
+    )
+
+
+def _put_back(context: Context, agent: Agent, kept: _Kept) -> None:
+    """Restore an agent with its document, entries and blocks, because the store rejected its removal.
+
+    Document, entries and blocks are stored anew: their own removal is stored. What is measured of responses on the
+    agent is not measured on.
+    """
+    fleet, now, scope = context.fleet, context.batch.now.wall, Scope("agent", agent.agent_id)
+    agent.state_since = kept.state_since
+    fleet.registry.put_back(agent)
+    fleet.retained_clearing.discard(agent.agent_id)
+    context.batch.changes.meta.update(fleet.retained_clearing.changed_value())
+    fleet.set_addresses(agent)
+    if kept.document is not None:
+        revision = fleet.policies.set(scope, kept.document, now, MANAGER.actor)
+        if revision is not None:
+            context.batch.changes.revisions.append(revision)
+    fleet.policies.assign(agent.agent_id, placement_of(agent), now)
+    emergency_response.publish_policies(context, [fleet.policies.renew(agent.agent_id, now)])
+    if kept.entries:
+        fleet.responder.entries.load(kept.entries)
+        emergency_response.apply(context, ResponseChanges(added=kept.entries))
+    for block in kept.blocks:
+        fleet.responder.entries.manual.add(block)
+    manual_response.apply(context, kept.blocks, ())
 
 
 def _remove_document(context: Context, scope: Scope, author: str) -> None:

@@ -1,13 +1,16 @@
 """Incident commands: undo, approve, remove a block, freeze, and read the state of automatic response."""
 
+from functools import partial
+
 from manager.domain.correlation import Incident, Indicator
 from manager.domain.correlation.indicators import SITELESS
 from manager.domain.networks import network_of
 from manager.domain.protection.forecast import Lift, LiftKind
 from manager.domain.protection.measures import ScopedAddress
-from manager.domain.response import OrganizationResponse
+from manager.domain.response import OrganizationResponse, Subject
 from manager.domain.response.organization_step import ORGANIZATION_RESPONSE
-from manager.engine.batch import HistoryLine, IncidentWork
+from manager.domain.response.taken_back import remember
+from manager.engine.batch import HistoryLine, IncidentWork, Undo
 from manager.engine.commands.audit import add_entry
 from manager.engine.commands.requests import (
     ApproveIncident,
@@ -20,7 +23,7 @@ from manager.engine.commands.requests import (
 )
 from manager.engine.context import Context
 from manager.engine.fleet import FROZEN, UNCHOSEN_WARNING
-from manager.engine.policies.never_lists import lift_on_hosts
+from manager.engine.policies.never_lists import lift_on_hosts, restore_lifts
 from manager.engine.response import emergency_response, manual_response
 from manager.errors import Conflict, NotFound
 
@@ -34,7 +37,10 @@ WORK_LIMIT = 1000
 def undo_incident(context: Context, request: UndoIncident) -> str:
     """Undo an incident's response everywhere; that of an absorbed incident is the one of the incident that stays."""
     incident = surviving_incident(context, request.incident_id)
-    emergency_response.apply(context, context.fleet.responder.undo(incident, context.batch.now.wall, request.author))
+    responder = context.fleet.responder
+    before = remember(responder, responder.entries.list_about(Subject.of(incident.indicator)), incident)
+    ended = responder.undo(incident, context.batch.now.wall, request.author)
+    emergency_response.end(context, before, ended, incident.id)
     if incident.indicator.kind == "source_ip":
         record_lift(context, incident.indicator, "undo", request.author)
         _lift_own_blocks(context, incident)
@@ -54,7 +60,11 @@ def _lift_own_blocks(context: Context, incident: Incident) -> None:
     if any(manual_response.holds_in(context, block.holder, own) for block in manual):
         return
     if not any(manual_response.blocked_by_documents(context, network, own)):
+        known = context.fleet.responder.never_block.lifted.of_organization(own)
         lift_on_hosts(context, own, network)
+        member = "responses" if incident.id in context.batch.changes.responses else "entries_removed"
+        revert = partial(restore_lifts, network=network, before={own: known})
+        context.batch.undo.append(Undo(member, incident.id, revert))
 
 
 def approve_incident(context: Context, request: ApproveIncident) -> str:
@@ -63,8 +73,9 @@ def approve_incident(context: Context, request: ApproveIncident) -> str:
     responder = context.fleet.responder
     known = responder.responses.get(incident.id)
     extends = known is not None and known.is_under_way
+    (before,) = remember(responder, (), incident)
     response_changes = responder.approve(incident, context.fleet.facts(now), now, request.author)
-    emergency_response.apply(context, response_changes, now, extends=extends)
+    emergency_response.begin(context, before, response_changes, now, extends=extends)
     return incident.id
 
 
@@ -108,6 +119,7 @@ def record_lift(context: Context, indicator: Indicator, kind: LiftKind, author: 
 def freeze_responses(context: Context, request: FreezeResponses) -> bool:
     """Freeze or thaw all automatic response; the state survives a restart."""
     responder = context.fleet.responder
+    context.batch.undo.append(Undo("meta", FROZEN, partial(_restore_frozen, frozen=responder.frozen), is_whole=True))
     if request.frozen:
         responder.freeze()
     else:
@@ -119,9 +131,22 @@ def freeze_responses(context: Context, request: FreezeResponses) -> bool:
     return request.frozen
 
 
+def _restore_frozen(context: Context, *, frozen: bool) -> None:
+    context.fleet.responder.frozen = frozen
+
+
+def _restore_organization_response(context: Context, before: tuple[OrganizationResponse, str | None]) -> None:
+    context.fleet.responder.organization_response, warning = before
+    if warning is not None:
+        context.fleet.warnings[UNCHOSEN_WARNING] = warning
+
+
 def set_organization_response(context: Context, request: SetOrganizationResponse) -> OrganizationResponse:
     """Choose which agents the organization-wide step counts, from the next change of an incident on."""
     fleet = context.fleet
+    before = (fleet.responder.organization_response, fleet.warnings.get(UNCHOSEN_WARNING))
+    revert = partial(_restore_organization_response, before=before)
+    context.batch.undo.append(Undo("meta", ORGANIZATION_RESPONSE, revert, is_whole=True))
     fleet.responder.organization_response = request.counted
     fleet.warnings.pop(UNCHOSEN_WARNING, None)
     context.batch.changes.meta[ORGANIZATION_RESPONSE] = request.counted.value

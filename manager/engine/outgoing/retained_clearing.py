@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from manager.engine.batch import Publication
@@ -32,10 +33,15 @@ class RetainedClearing:
                 self._add(agent_id)
 
     def add(self, agent_id: str) -> list[Publication]:
-        """Add a removed agent; return the publications that clear its retained messages."""
+        """Add a removed agent; return the publications that clear its retained messages, unless it is put back."""
         self._add(agent_id)
         self._changed = True
-        return self._publications([agent_id])
+        return [replace(each, subject=agent_id) for each in self._publications([agent_id])]
+
+    def discard(self, agent_id: str) -> None:
+        """Drop an agent that is put back."""
+        self._pending.pop(agent_id, None)
+        self._changed = True
 
     def publications(self) -> list[Publication]:
         """Return the publications that clear all unconfirmed topics."""

@@ -1,6 +1,6 @@
 """Never lists: publishes an organization's list in its blocklist, at most once a minute."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from manager.domain.instant import Instant
 from manager.domain.networks import Network, network_of
@@ -52,6 +52,16 @@ def lift_on_hosts(context: Context, organization_id: str, network: Network) -> f
     context.fleet.responder.never_block.lifted.add(organization_id, network, until)
     publish_never_list(context, organization_id)
     return until
+
+
+def restore_lifts(context: Context, network: Network, before: Mapping[str, Mapping[Network, float]]) -> None:
+    """Restore the lifts that share an address with a network as they were, because the store rejected their change."""
+    lifted = context.fleet.responder.never_block.lifted
+    for organization_id, networks in before.items():
+        lifted.end(organization_id, network)
+        for each, until in networks.items():
+            lifted.add(organization_id, each, until)
+        publish_never_list(context, organization_id)
 
 
 def publish_never_list(context: Context, organization_id: str) -> None:

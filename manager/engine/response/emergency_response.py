@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 
 from manager.domain.correlation import IncidentChange
 from manager.domain.instant import Instant
@@ -9,7 +10,8 @@ from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.domain.response import EmergencyEntry, Response, ResponseChanges, ResponseState
 from manager.domain.response.emergency_entry import is_enforceable
 from manager.domain.response.progress import Medium, Progress
-from manager.engine.batch import Changes
+from manager.domain.response.taken_back import Remembered, put_back
+from manager.engine.batch import Changes, Undo
 from manager.engine.commands import audit
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.policies.blocklist_messages import sequence_value
@@ -94,14 +96,73 @@ def apply(
     for indicator, observed in response_changes.evidence.items():
         changes.evidence.pop(indicator, None)  # written in the order of renewal
         changes.evidence[indicator] = observed
+    _publish(context, response_changes)
+    changes.entries_added += [replace(each, number=_number(context, each)) for each in response_changes.added]
+    if reported_at is not None:
+        _measure_progress(context, response_changes.added, reported_at, extends=extends)
+
+
+def _publish(context: Context, response_changes: ResponseChanges) -> None:
+    """Queue the policies and publish the blocklist changes that added and removed entries make."""
     entries = context.fleet.responder.entries
     emergency = {agent_id: entries.agent_layer(agent_id) for agent_id in response_changes.agent_ids}
     publish_policies(context, context.fleet.policies.set_emergency(emergency, context.batch.now.wall))
     for change in context.fleet.blocklists.changes(response_changes, context.fleet.policies.advance):
         publish_change(context, change)
-    changes.entries_added += [replace(each, number=_number(context, each)) for each in response_changes.added]
-    if reported_at is not None:
-        _measure_progress(context, response_changes.added, reported_at, extends=extends)
+
+
+def end(context: Context, remembered: Iterable[Remembered], ended: ResponseChanges, incident_id: str = "") -> None:
+    """Apply a person's end of responses; each holds again if the store rejects what is about its incident.
+
+    Args:
+        context: the batch that is decided.
+        remembered: the responses as they were before.
+        ended: the responder's changes.
+        incident_id: the incident that the command is about; with its change nothing of the command is stored.
+    """
+    changes = context.batch.changes
+    fresh = {entry.id for entry in changes.entries_added}
+    apply(context, ended)
+    for each in remembered:
+        stored = replace(each, entries=tuple(entry for entry in each.entries if entry.id not in fresh))
+        member = "responses" if each.incident_id in changes.responses else "entries_removed"
+        is_whole = each.incident_id == incident_id
+        context.batch.undo.append(
+            Undo(member, each.incident_id, partial(_hold_again, before=stored), is_whole=is_whole)
+        )
+
+
+def begin(
+    context: Context, before: Remembered, response_changes: ResponseChanges, reported_at: float, *, extends: bool
+) -> None:
+    """Apply the response that a person approved; it waits again if the store rejects it.
+
+    Args:
+        context: the batch that is decided.
+        before: the response as it was before.
+        response_changes: the responder's changes.
+        reported_at: as for `apply`.
+        extends: as for `apply`.
+    """
+    apply(context, response_changes, reported_at, extends=extends)
+    replaced = replace(before, entries=tuple(response_changes.removed))
+    revert = partial(_hold_again, before=replaced, added=tuple(response_changes.added))
+    context.batch.undo.append(Undo("responses", before.incident_id, revert, is_whole=True))
+
+
+def _hold_again(context: Context, before: Remembered, added: Iterable[EmergencyEntry] = ()) -> None:
+    """Restore the response to an incident with its entries, which the store has still, in place of added ones."""
+    fleet, entries = context.fleet, context.fleet.responder.entries
+    gone = [entry for each in added if (entry := entries.get(each.id)) is not None]
+    for entry in gone:
+        entries.remove(entry)
+    if gone:
+        fleet.acceptance.stop(before.incident_id)
+        fleet.immunity.stop(before.incident_id)
+    restored = put_back(fleet.responder, before)
+    _publish(context, ResponseChanges(added=restored.added, removed=gone))
+    if before.response is not None and before.response.state is ResponseState.PENDING_APPROVAL:
+        context.fleet.waiting_approvals.setdefault(before.incident_id, before.indicator.organization_id)
 
 
 def _announce_withdrawn(context: Context, response_changes: ResponseChanges) -> None:

@@ -82,6 +82,26 @@ def apply(context: Context, added: Iterable[ManualBlock], removed: Iterable[Manu
     return numbered
 
 
+def end(context: Context, blocks: list[ManualBlock], *, is_whole: bool = False) -> None:
+    """Publish and store that manual blocks ended, which are out of the fleet's memory already.
+
+    Each holds again if the store rejects its end. `is_whole` tells that the command is about nothing else.
+    """
+    apply(context, (), blocks)
+    for block in blocks:
+        revert = partial(_hold_again, block=block)
+        context.batch.undo.append(Undo("manual_removed", block.id, revert, is_whole=is_whole))
+
+
+def _hold_again(context: Context, block: ManualBlock) -> None:
+    """Restore a block that the store has still."""
+    manual = context.fleet.responder.entries.manual
+    if manual.find(block.holder, block.value) is None:
+        manual.add(block)
+        apply(context, (), [block])
+        context.batch.changes.manual_removed.remove(block)
+
+
 def _revert(context: Context, added: list[ManualBlock], replaced: list[ManualBlock]) -> None:
     """Take back blocks that the store rejected; those that they replaced, which it has still, hold again."""
     manual = context.fleet.responder.entries.manual

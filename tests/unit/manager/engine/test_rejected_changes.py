@@ -8,15 +8,30 @@ import pytest
 from manager.domain.access import Role
 from manager.domain.networks import network_of
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
+from manager.domain.response import OrganizationResponse
 from manager.domain.response.manual_blocks import FLEET, ManualHolder
+from manager.domain.response.organization_step import ORGANIZATION_RESPONSE
 from manager.engine.batch import Changes
 from manager.engine.commands.access_requests import CreateAccess, RevokeAccess, RotateAccess
 from manager.engine.commands.block_requests import AddBlocks, LiftAddress, NewBlock
-from manager.engine.commands.requests import ChangeAgent, RevokeToken, RotateToken, SetPolicy
+from manager.engine.commands.requests import (
+    ApproveIncident,
+    ChangeAgent,
+    FreezeResponses,
+    RemoveAgent,
+    RemoveBlock,
+    RevokeToken,
+    RotateToken,
+    SetOrganizationResponse,
+    SetPolicy,
+    UndoIncident,
+)
 from manager.errors import StoreRejected
 from schemas import topics
+from tests.support.attacks import attack, trusted
 from tests.support.blocks import add, blocked, changes
 from tests.support.engine import Bench
+from tests.support.memory import memory_of
 from tests.support.operators import digest_of
 
 ADDRESS = "198.51.100.9"
@@ -201,3 +216,72 @@ def test_an_agent_whose_move_the_store_rejects_is_where_it_was(bench: Bench, ref
         bench.crash()
     bench.ask(request)
     assert bench.fleet.registry.agents[agent.agent_id].organization_id == "acme"
+
+
+class Attacked:
+    """A fleet with an incident that responds, one that waits for approval, and blocks and a document by hand."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.agents = trusted(bench, "a", "b", "c", "d", "e")
+        attack(bench, *self.agents[:2])
+        attack(bench, self.agents[0], sourceIp="203.0.113.1")
+        attack(bench, self.agents[1], sourceIp="203.0.113.1")
+        for number in range(2, 13):  # more than one token may have answered at once
+            attack(bench, *self.agents[2:4], sourceIp=f"203.0.113.{number}")
+        self.agent_id = self.agents[0].agent_id
+        (self.block,) = add(bench, "198.51.100.200").blocks
+        add(bench, "198.51.100.201", holder=ManualHolder("agent", self.agent_id))
+        bench.ask(SetPolicy(Scope("agent", self.agent_id), {"thresholds": {"autoRespond": 66.0}}, "test"))
+        bench.pass_time(8)
+        rows = bench.rows("SELECT id FROM incident WHERE value = '203.0.113.66'")
+        ((self.incident_id,),) = rows
+        self.waiting_id = next(iter(bench.fleet.waiting_approvals))
+        self.entry_id = next(each.id for each in bench.fleet.responder.entries if each.incident_id == self.incident_id)
+
+    def requests(self) -> dict[str, tuple[Any, Callable[[Changes], bool]]]:
+        """Return commands, each with the change of it that the store is to reject."""
+        return {
+            "remove block": (RemoveBlock(self.block.id, "eve"), lambda each: bool(each.manual_removed)),
+            "remove entry": (RemoveBlock(self.entry_id, "eve"), lambda each: bool(each.entries_removed)),
+            "undo": (UndoIncident(self.incident_id, "eve"), lambda each: bool(each.responses)),
+            "approve": (ApproveIncident(self.waiting_id, "eve"), lambda each: bool(each.responses)),
+            "lift a block": (LiftAddress("198.51.100.200", "eve"), lambda each: bool(each.manual_removed)),
+            "lift entries": (LiftAddress("203.0.113.66", "eve"), lambda each: bool(each.entries_removed)),
+            "freeze": (FreezeResponses(frozen=True, author="eve"), lambda each: "responses_frozen" in each.meta),
+            "count": (
+                SetOrganizationResponse(OrganizationResponse.ANY, "eve"),
+                lambda each: ORGANIZATION_RESPONSE in each.meta,
+            ),
+            "remove agent": (RemoveAgent(self.agent_id, "eve"), lambda each: bool(each.removed)),
+        }
+
+
+COMMANDS = (
+    "approve", "count", "freeze", "lift a block", "lift entries", "remove agent", "remove block",
+    "remove entry", "undo",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_that_the_store_rejects_ends_nothing(bench: Bench, refused: Refused, name: str) -> None:
+    """Memory is as before, beside the block of the same batch; so it is after a restart; later the command works."""
+    fleet = Attacked(bench)
+    request, culprit = fleet.requests()[name]
+    before = memory_of(bench)
+    refused(request, culprit)
+    far = next(each for each in bench.fleet.responder.entries.manual if each.value == FAR)
+    before["manual"] = sorted([*before["manual"], (far.id, FAR, far.expires_at)])
+    before["blocklist"] = sorted([*before["blocklist"], FAR])
+    assert memory_of(bench) == before
+    assert ("eve",) not in audited(bench, "%")
+    assert bench.rows("SELECT 1 FROM agent_history WHERE event IN ('agent_removed', 'responses_frozen')") == []
+    assert bench.rows("SELECT 1 FROM event WHERE name IN ('agent_removed', 'responses_frozen')") == []
+    assert bench.fleet.counters["failures_isolated"] == 0
+    bench.crash()
+    assert memory_of(bench) == before
+    bench.ask(request)
+    assert memory_of(bench) != before
+    ended = memory_of(bench)
+    bench.crash()
+    assert memory_of(bench) == ended
