@@ -27,6 +27,8 @@ PARTS = (
     "enforcing",
     "fence_speed",
     "on_host",
+    "console",
+    "open_consoles",
 )
 """The benchmark modules in the order of running."""
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import structlog
 from rich.console import Console
@@ -138,10 +138,18 @@ class HttpCore:
     Args:
         directory: where the store is.
         feed: puts into the inbox what comes from a broker; called by the engine's thread before each step.
+        acknowledge: called with the handles of the messages that a step has committed.
     """
 
-    def __init__(self, directory: Path, feed: Callable[[Inbox], None] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        feed: Callable[[Inbox], None] | None = None,
+        acknowledge: Callable[[list[Any]], None] = lambda _handles: None,
+    ) -> None:
         self._feed = feed
+        self.engine_cpu = 0.0
+        """CPU seconds of the engine's thread up to its last step."""
         path = directory / "panguard.db"
         self._database = open_store(path)
         tables.database.initialize(self._database)
@@ -151,7 +159,7 @@ class HttpCore:
         self._fleet = Fleet(keyring, EngineSettings(takeover=Takeover.ALLOW))
         now = clock.read()
         self._fleet.restore(store.load(), store.archive.live(now.wall), now.wall)
-        self._engine = Engine(self._fleet, store, NoBroker(), lambda _handles: None, NoBrokerAccess())
+        self._engine = Engine(self._fleet, store, NoBroker(), acknowledge, NoBrokerAccess())
         self._engine.restore_correlation(now)
         self._engine.http_door_opened(now)
         self.counters = self._fleet.counters
@@ -169,7 +177,8 @@ class HttpCore:
             client_addresses=ClientAddresses(["127.0.0.1"]),
             rate_limit=0,
         )
-        self.server = ApiServer(create_app(services), "127.0.0.1", 0)
+        self._engine.listeners.append(services.stream.publish)
+        self.server = ApiServer(create_app(services), "127.0.0.1", 0, on_stop=services.stream.close)
         self._thread = threading.Thread(target=self._work, name="engine")
 
     def __enter__(self) -> Self:
@@ -213,6 +222,7 @@ class HttpCore:
                 self._woken.wait(0.25)
             self._woken.clear()
             self._engine.step(clock.read())
+            self.engine_cpu = time.thread_time()
 
 
 class NoBroker:

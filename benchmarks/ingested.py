@@ -41,7 +41,7 @@ class Ingest:
         self._rate, self._fed_at = rate, time.monotonic()
 
     def feed(self, inbox: Inbox) -> None:
-        """Put the due messages into the inbox, one batch at most."""
+        """Put the due messages into the inbox, one batch at most; each has the time of it as its handle."""
         if not self._rate:
             return
         now, moment = time.time(), time.monotonic()
@@ -51,7 +51,8 @@ class Ingest:
             self._number += 1
             below = THREATS.below_root(sender.agent_id)
             payload = message_codes.with_mac(sender.mac_key, below, threat_body(sender, self._number, now, 0.0))
-            inbox.put(Inbound(THREATS, sender.agent_id, below, payload, None), time.monotonic())
+            put_at = time.monotonic()
+            inbox.put(Inbound(THREATS, sender.agent_id, below, payload, put_at), put_at)
 
 
 def ingest(path: Path, keyring: ManagerKeyring, senders: Sequence[Sender], count: int) -> float:

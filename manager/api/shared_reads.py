@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-APART = 0.5
+APART = 1.0
 """Seconds between the begins of two reads of one kind."""
 
 

@@ -31,6 +31,9 @@ _MAX_SUBSCRIBERS = 1000
 _MAX_OF_TOKEN = 50
 _LONGEST_NUMBER = 20
 _CHUNK = 100
+_APART = 0.1
+"""Seconds between two sends to one subscriber: the events of a burst go together, the first of them at once."""
+
 _KEEPALIVE_COMMENT = format_sse_event(comment="keepalive")
 
 
@@ -302,6 +305,8 @@ class StreamResponse(Response):
             return
         chunk = [subscriber.queue.popleft() for _ in islice(range(len(subscriber.queue)), _CHUNK)]
         await _send_body(send, b"".join(chunk))
+        if len(subscriber.queue) < _CHUNK:
+            await asyncio.sleep(_APART)
 
 
 async def _end_on_disconnect(receive: Receive, subscriber: Subscriber) -> None:

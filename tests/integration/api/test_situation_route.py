@@ -59,13 +59,18 @@ def test_blocks_that_hurt_are_listed_once_each_and_unenforced_ones_with_their_ag
         for _ in range(3):
             cut = ResponseTaken(action="block_ip", target="198.51.100.20", outcome="taken", connections=2)
             night.report("web-1", "brute_force", "medium", cut, sourceIp="198.51.100.20")
+        through = ResponseTaken(action="block_ip", target="198.51.100.30", outcome="ineffective: it gets through")
+        night.report("web-1", "brute_force", "medium", through, sourceIp="198.51.100.30")
         agent = night.agents["db-1"]
         reasons = [Unenforced(value="203.0.113.5", reason="it still gets through")]
         beat = agent.heartbeat(bench.wall, enforced=Enforced(set=1, ineffective=1, reasons=reasons))
         bench.receive(topics.HEARTBEAT, agent.agent_id, beat)
         bench.pass_time(10)  # what heartbeats change is written some seconds later
     hurt = _now(served)["weHurt"]
-    assert [(each["value"], each["connections"]) for each in hurt["harm"]["records"]] == [("198.51.100.20", 2)]
+    assert [(each["value"], each["connections"]) for each in hurt["harm"]["records"]] == [
+        ("198.51.100.30", None),
+        ("198.51.100.20", 2),
+    ]
     assert [each["hostname"] for each in hurt["unenforced"]["records"]] == ["db-1"]
 
 
