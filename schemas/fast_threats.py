@@ -97,28 +97,43 @@ def _is_in_order(report: FastReport) -> bool:
     Raises:
         ValueError: a time is none of the calendar.
     """
-    threat, response = report.threat, report.response
+    response = report.response
     return (
         is_threat_id(report.id) is not None
-        and _is_moment(report.stamp)
-        and threat.type.isprintable()
-        and (threat.technique is None or _is_technique(threat.technique) is not None)
-        and (threat.rule_id is None or threat.rule_id.isprintable())
-        and (threat.first_seen is None or _is_moment(threat.first_seen))
-        and (threat.last_seen is None or _is_moment(threat.last_seen))
-        and (threat.vouched is None or all(map(str.isprintable, threat.vouched)))
-        and (
-            response is None
-            or (response.isprintable() if isinstance(response, str) else _is_response_in_order(response))
-        )
+        and is_moment(report.stamp)
+        and is_plain_threat(report.threat)
+        and (response is None or is_plain_response(response))
     )
 
 
-def _is_response_in_order(response: FastResponse) -> bool:
-    return response.action.isprintable() and (response.expires_at is None or _is_moment(response.expires_at))
+def is_plain_threat(threat: FastThreat) -> bool:
+    """Return whether the texts of a threat are in the grammar, so far as that is easily told.
+
+    Raises:
+        ValueError: a time is none of the calendar.
+    """
+    return (
+        threat.type.isprintable()
+        and (threat.technique is None or _is_technique(threat.technique) is not None)
+        and (threat.rule_id is None or threat.rule_id.isprintable())
+        and (threat.first_seen is None or is_moment(threat.first_seen))
+        and (threat.last_seen is None or is_moment(threat.last_seen))
+        and (threat.vouched is None or all(map(str.isprintable, threat.vouched)))
+    )
 
 
-def _is_moment(text: str) -> bool:
+def is_plain_response(response: str | FastResponse) -> bool:
+    """Return whether the texts of a response are in the grammar, so far as that is easily told.
+
+    Raises:
+        ValueError: its time is none of the calendar.
+    """
+    if isinstance(response, str):
+        return response.isprintable()
+    return response.action.isprintable() and (response.expires_at is None or is_moment(response.expires_at))
+
+
+def is_moment(text: str) -> bool:
     """Return whether a text is a time in the common form, such as ``2026-01-01T00:00:00.000Z``.
 
     Raises:

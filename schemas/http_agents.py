@@ -25,6 +25,7 @@ EVENTS_IN_ONE = 1000
 
 _SOURCE_KEYS = ("sourceIP", "remoteAddress", "src_ip", "source_ip", "attacker_ip", "client_ip")
 _HASH_KEYS = ("sha256", "sha1", "md5", "hash", "malwareHash")
+_EARLIER_KEYS = frozenset(_SOURCE_KEYS + _HASH_KEYS)
 _MILLISECONDS_FROM = 1e11
 _LATEST = 253_402_300_799.0
 _LONGEST_UPTIME = 1e10
@@ -125,6 +126,8 @@ def evidence_of(given: object) -> object:
     if not isinstance(given, dict):
         return {} if given is None else {"evidence": given}
     evidence = given
+    if _EARLIER_KEYS.isdisjoint(given):
+        return evidence
     for ours, names in (("sourceIp", _SOURCE_KEYS), ("fileHash", _HASH_KEYS)):
         if ours not in evidence:
             found = next((given[name] for name in names if isinstance(given.get(name), str)), None)

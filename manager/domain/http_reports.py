@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, cast
 from uuid_utils import uuid7
 
 from manager.errors import Invalid
+from schemas.fast_http_reports import FastHttpEvents, FastHttpReport, stored_report
+from schemas.fast_threats import AnyReport
 from schemas.http_agents import DetectedEvent, HttpEvents, HttpReport, SecurityEvent, Verdict, evidence_of
 from schemas.identifiers import THREAT_ID
 from schemas.limits import THREAT_LIMIT
@@ -21,17 +23,18 @@ _ID = re.compile(THREAT_ID)
 _BY_CONCLUSION = {"benign": Severity.LOW, "suspicious": Severity.MEDIUM, "malicious": Severity.HIGH}
 _UNKNOWN_CONFIDENCE = 50.0
 _NO_TIME = datetime.fromtimestamp(0, UTC)
+_NO_STAMP = "1970-01-01T00:00:00Z"
 
 
 class PreparedReport(NamedTuple):
     """A report, its content digest, and its JSON."""
 
-    report: ThreatReport
+    report: AnyReport
     digest: bytes
     document: str
 
 
-def prepare(agent_id: str, events: HttpEvents, received: float) -> list[PreparedReport]:
+def prepare(agent_id: str, events: HttpEvents | FastHttpEvents, received: float) -> list[PreparedReport]:
     """Convert a request body into reports, in its order.
 
     Args:
@@ -42,6 +45,9 @@ def prepare(agent_id: str, events: HttpEvents, received: float) -> list[Prepared
     Raises:
         Invalid: an element is not a report; the message names its index.
     """
+    if isinstance(events, FastHttpEvents):
+        path = "" if events.threats is None else "threats.{}: "
+        return [_of_fast(agent_id, report, received, path.format(index)) for index, report in enumerate(events.reports)]
     if events.threats is not None:
         given = [_of_report(agent_id, report, f"threats.{index}: ") for index, report in enumerate(events.threats)]
         return [_prepared(agent_id, one, received, f"threats.{index}: ") for index, one in enumerate(given)]
@@ -136,10 +142,23 @@ def _prepared(agent_id: str, given: _Given, received: float, path: str) -> Prepa
         timestamp=timestamp or utc(received),
     )
     body = report.body()
-    if len(body) > THREAT_LIMIT:
-        raise Invalid(f"{path}{len(body)} bytes; at most {THREAT_LIMIT} are taken for one threat")
+    _require_size(body, path)
     named = body if timestamp is not None else report.model_copy(update={"timestamp": _NO_TIME}).body()
     return PreparedReport(report, content_digest(named), body.decode())
+
+
+def _of_fast(agent_id: str, given: FastHttpReport, received: float, path: str) -> PreparedReport:
+    report_id, stamp = _id_of(given.id), given.stamp
+    moment = utc(received).isoformat().replace("+00:00", "Z") if stamp is None else stamp
+    report, body = stored_report(given, report_id, agent_id, moment)
+    _require_size(body, path)
+    named = body if stamp is not None else stored_report(given, report_id, agent_id, _NO_STAMP)[1]
+    return PreparedReport(report, content_digest(named), body.decode())
+
+
+def _require_size(body: bytes, path: str) -> None:
+    if len(body) > THREAT_LIMIT:
+        raise Invalid(f"{path}{len(body)} bytes; at most {THREAT_LIMIT} are taken for one threat")
 
 
 def _id_of(given: str | None) -> str:

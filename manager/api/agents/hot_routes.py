@@ -21,12 +21,16 @@ from manager.engine.commands.requests import AgentPolicy
 from manager.engine.context import Submission
 from manager.errors import Conflict, NotFound
 from schemas.decoding import decode, decode_leniently
+from schemas.fast_http_reports import FastHttpEvents, fast_events
 from schemas.http_agents import HttpEvents, HttpHeartbeat
 from schemas.identifiers import is_identifier
 from schemas.limits import BODY_LIMIT, MESSAGE_LIMIT
 from schemas.model import iso
 
 _JSON = JSON_TYPE.encode()
+
+AnyEvents = HttpEvents | FastHttpEvents
+"""A decoded request body with reports, whichever decoder made it."""
 
 
 class PreparedCommand(NamedTuple):
@@ -79,7 +83,7 @@ class EventsRoute:
         require_admin_or_self(caller, agent_id)
         self._charge(caller, 1, len(body))
         _require_json(headers, body)
-        events = decode(HttpEvents, body, BODY_LIMIT)
+        events = _decoded_events(agent_id, body)
         prepared = prepare(_existing_id(agent_id), events, self._clock())
         self._charge(caller, len(prepared), 0)
         command = StoreReports(agent_id, tuple(prepared), _epoch(events.sent_at), _epoch(events.reported_at))
@@ -109,7 +113,12 @@ def _render_heartbeat(dropped: list[str], recorded: HeartbeatRecorded) -> tuple[
     return 200, b'{"ok":true,"data":%b}' % data
 
 
-def _render_reports(events: HttpEvents, prepared: list[PreparedReport], submission: Submission) -> tuple[int, bytes]:
+def _decoded_events(agent_id: str, body: bytes) -> AnyEvents:
+    fast = fast_events(body, agent_id) if is_identifier("agentId", agent_id) else None
+    return decode(HttpEvents, body, BODY_LIMIT) if fast is None else fast
+
+
+def _render_reports(events: AnyEvents, prepared: list[PreparedReport], submission: Submission) -> tuple[int, bytes]:
     if submission.refusal is not None:
         named = _list_name(events) and submission.refused is not None
         place = f"{_list_name(events)}.{submission.refused}: " if named else ""
@@ -135,8 +144,10 @@ def _reports_body(submission: Submission, prepared: list[PreparedReport]) -> byt
     return answer % (number, number, ids, threats)
 
 
-def _list_name(events: HttpEvents) -> str:
-    return "threats" if events.threats is not None else "events" if events.events is not None else ""
+def _list_name(events: AnyEvents) -> str:
+    if events.threats is not None:
+        return "threats"
+    return "events" if isinstance(events, HttpEvents) and events.events is not None else ""
 
 
 def _existing_id(agent_id: str) -> str:
