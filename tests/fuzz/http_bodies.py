@@ -24,6 +24,11 @@ _PAGE = {
     "response": {"action": "block_ip", "expiresAt": "2026-01-01T00:00:00Z"},
     "timestamp": 1_700_000_000_000,
 }
+_OURS = {
+    **_PAGE,
+    "threat": {"type": "brute_force", "confidence": 80, "evidence": {"sourceIp": "192.0.2.1", "ports": [22]}},
+    "timestamp": "2026-01-01T00:00:00.125Z",
+}
 _DETECTED = {
     "type": "T1110",
     "severity": "info",
@@ -44,6 +49,11 @@ EVENTS = _bodies(
     {"threats": [{"event": _EVENT, "verdict": _VERDICT}, _PAGE], "reportedAt": "2026-01-01T00:00:00Z"},
     {"event": _EVENT, "verdict": _VERDICT},
 )
+PAGE_REPORTS = _bodies(
+    {**_OURS, "sentAt": "2026-01-01T00:00:00Z", "reportedAt": "2026-01-01T00:00:00Z"},
+    {"threats": [_OURS, _OURS], "sentAt": "2026-01-01T00:00:00Z"},
+)
+"""Bodies that the fast decoder takes."""
 HEARTBEATS = _bodies(
     {},
     {"cpuUsage": 10, "memoryUsageMB": 60.5, "threatCount": 3, "mode": "protection", "policyVersion": 3},

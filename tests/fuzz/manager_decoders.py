@@ -39,7 +39,7 @@ from schemas.model import utc
 from schemas.topics import TABLE, Role, Topic
 from tests import strategies as wire
 from tests.fuzz.decoder import Decoder
-from tests.fuzz.http_bodies import EVENTS, HEARTBEATS, REGISTRATIONS
+from tests.fuzz.http_bodies import EVENTS, HEARTBEATS, PAGE_REPORTS, REGISTRATIONS
 from tests.fuzz.place import AGENT, NOW, Place
 from tests.integration.api.served import ADMIN_TOKEN
 from tests.spoiling import hostile, hostile_json, hostile_text
@@ -318,6 +318,7 @@ MANAGER = (
     Decoder("engine registration", "network", hostile_json(_coded[topics.REGISTRATION]), _registering, slow=True),
     Decoder("engine telling report", "network", hostile_json(_reports), _read_back, slow=True),
     Decoder("HTTP reports", "network", hostile_json(EVENTS), _http_reports, (DecodeError, Invalid)),
+    Decoder("HTTP reports of the page", "network", hostile_json(PAGE_REPORTS), _http_reports, (DecodeError, Invalid)),
     Decoder("HTTP requests", "network", hostile(_gets), _request, slow=True),
     Decoder("HTTP bodies", "network", _posts, _request, slow=True),
     Decoder("HTTP headers", "network", hostile_text('"3", W/"4"', "10.0.0.1, ::1", "Bearer x", "0a-12"), _headers),
