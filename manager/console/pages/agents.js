@@ -14,6 +14,7 @@ const CHOICES = {
   status: ["", "online", "stale", "offline"],
   health: ["", "ok", "degraded"],
   mode: ["", "learning", "protection"],
+  enforcement: ["", "nftables", "route", "simulated", "impossible", "unknown"],
 };
 
 export function open(place, [id], given) {
@@ -38,7 +39,7 @@ function all(place, given) {
     const wanted = text.value.trim().toLowerCase();
     const asked = Object.fromEntries(Object.keys(CHOICES).map((name) => [name, choices[name].value]));
     matching = agents.filter((agent) => (!asked.status || agent.status === asked.status) && (!asked.health || agent.health === asked.health)
-      && (!asked.mode || agent.mode === asked.mode) && (!wanted || agent.searched.includes(wanted)));
+      && (!asked.mode || agent.mode === asked.mode) && (!asked.enforcement || agent.enforcement === asked.enforcement) && (!wanted || agent.searched.includes(wanted)));
     spacer.style.height = `${matching.length * ROW}px`;
     fill(count, `${matching.length} of ${agents.length}${complete ? "" : " (still reading)"} agents`);
     draw();
@@ -52,7 +53,7 @@ function all(place, given) {
   for (const input of [text, ...Object.values(choices)]) input.addEventListener("input", filter);
   fill(place, el("h1", {}, "Agents"),
     el("form", { class: "line", onsubmit: (event) => event.preventDefault() }, el("label", {}, "Host, site, tag or release", text),
-      Object.entries(choices).map(([name, choice]) => el("label", {}, name, choice))),
+      Object.entries(choices).map(([name, choice]) => el("label", {}, name[0].toUpperCase() + name.slice(1), choice))),
     count, rows, el("h2", {}, "By state"), chart);
   const server = { unenforced: given.get("unenforced"), unconfirmed: given.get("unconfirmed"), group: given.get("group") };
   const read = async () => {
