@@ -23,11 +23,11 @@ def condition_record(condition: Condition) -> dict[str, Any]:
     """Return the members about an agent's health, mode and enforcement, as the store's queries return them."""
     return {
         "health": condition.health,
-        "sources": json.loads(condition.sources),
+        "sources": json.loads(condition.sources or "[]"),
         "enforcement": condition.enforcement or "unknown",
         "modeWanted": condition.mode_wanted,
         "trialSecondsLeft": condition.trial_seconds_left,
-        "enforced": None if condition.enforced is None else json.loads(condition.enforced.body()),
+        "enforced": None if condition.enforced is None else condition.enforced.record(),
     }
 
 

@@ -1,10 +1,11 @@
 """Per-batch context passed to handlers: the fleet, the batch, and queues that outlive the batch."""
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from manager.domain.agents.agent import Agent, lasting_values
+from manager.domain.agents.agent import STAMP_IN_STORE, Agent, RegistrationStamp, lasting_values
 from manager.domain.agents.clock_offset import ClockOffset
+from manager.domain.agents.registry import cap_stamp
 from manager.engine.batch import Batch, DeadLetter, ThreatRow
 from manager.engine.fleet import Fleet
 from manager.engine.origin import MANAGER, Origin
@@ -105,6 +106,28 @@ class Context:
     """Agent id, report id and reason of MQTT reports that can never be stored."""
     events_complete: bool = False
     """Whether the batch has the events that announce its threats."""
+
+    def read_stamp(self, agent: Agent) -> RegistrationStamp | None:
+        """Return the stamp of an agent, and put it into the agent's record if it is in the store alone.
+
+        Raises:
+            StoreUnavailable: the store cannot be read.
+        """
+        if agent.stamp is STAMP_IN_STORE:
+            stamp = self.archive.stamp(agent.number)
+            if stamp is not None:  # an earlier release may have stored it without normalisation
+                stamp = replace(stamp, sent_at=cap_stamp(stamp.sent_at, self.fleet.restored_at))
+            agent.stamp = stamp
+        return agent.stamp
+
+    def read_sources(self, agent: Agent) -> None:
+        """Put the source reports of an agent into its record if they are in the store alone.
+
+        Raises:
+            StoreUnavailable: the store cannot be read.
+        """
+        if agent.condition.sources is None:
+            agent.condition.sources = self.archive.sources(agent.number)
 
     def dead_letter(self, topic: str, reason: str, payload: bytes) -> None:
         """Count a message that changes nothing; keep its first bytes if the batch has room for another dead letter."""

@@ -3,7 +3,8 @@
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from manager.domain.access import ADMIN_NAME, AccessTokens
 from manager.domain.agents.agent import Agent
@@ -11,7 +12,7 @@ from manager.domain.agents.clones import CloneTracker
 from manager.domain.agents.held_back import HeldBackReports
 from manager.domain.agents.liveness import Liveness
 from manager.domain.agents.refused_registrations import RefusedRegistrations
-from manager.domain.agents.registry import Registry, cap_stamp
+from manager.domain.agents.registry import Registry
 from manager.domain.agents.tokens import EnrollmentRate, Token
 from manager.domain.console_sessions import ConsoleSessions
 from manager.domain.correlation import Incident
@@ -72,6 +73,8 @@ class Fleet:
     counters: Counter[str] = field(default_factory=Counter)
     meta: Mapping[str, str] = field(default_factory=dict)
     """The single values of the store, as loaded at the start."""
+    restored_at: float = 0.0
+    """The time of the start, in seconds since 1970."""
     acceptance: ProgressTracker = field(default_factory=ProgressTracker)
     """Responses until their targets have accepted them."""
     immunity: ProgressTracker = field(default_factory=ProgressTracker)
@@ -131,6 +134,7 @@ class Fleet:
             now: seconds since 1970.
             pending_step: seconds by which the clock monitor's first tick will shift responses and grants.
         """
+        self.restored_at = now
         self.meta = snapshot.meta
         self.retained_clearing.load(snapshot.meta)
         self.tokens = {token.token_id: token for token in snapshot.tokens}
@@ -140,8 +144,6 @@ class Fleet:
         for removed in snapshot.removed_agents:
             self.registry.record_removed(*removed)
         for agent in snapshot.agents:
-            if agent.stamp is not None:  # an earlier release may have stored it without normalisation
-                agent.stamp = replace(agent.stamp, sent_at=cap_stamp(agent.stamp.sent_at, now))
             self.registry.load(agent)
             self.set_addresses(agent)
         incidents = list(incidents)
@@ -252,7 +254,13 @@ class Fleet:
 
 def placement_of(agent: Agent) -> Placement:
     """Return the facts about an agent that choose its policy groups."""
-    return Placement(agent.organization_id, agent.host.site, frozenset(agent.host.tags))
+    return _placement(agent.organization_id, agent.host.site, agent.host.tags)
+
+
+@lru_cache(10_000)
+def _placement(organization_id: str, site: str | None, tags: tuple[str, ...]) -> Placement:
+    """Return a placement; agents at one place share it."""
+    return Placement(organization_id, site, frozenset(tags))
 
 
 def new_entry_id() -> str:

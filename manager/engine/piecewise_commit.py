@@ -102,7 +102,8 @@ class PiecewiseCommit:
             if any(report_key(report) in keys for report in submission.reports):
                 submission.refuse(0 if len(submission.reports) == 1 else None, _REFUSAL)
         for row in piece.rows:
-            agent_id, _ = context.fleet.registry.names_by_number.get(row.agent_number, ("", ""))
+            agent = context.fleet.registry.find_by_number(row.agent_number)
+            agent_id = "" if agent is None else agent.agent_id
             if (agent_id, row.threat_id) in context.stored:
                 context.stored.remove((agent_id, row.threat_id))
                 if agent_id not in self._dropped_agents:
@@ -303,7 +304,8 @@ def _report_piece(
 
 
 def _piece_of(rows: tuple[ThreatRow, ...], context: Context) -> Piece:
-    agent_id, _ = context.fleet.registry.names_by_number.get(rows[0].agent_number, ("?", ""))
+    agent = context.fleet.registry.find_by_number(rows[0].agent_number)
+    agent_id = "?" if agent is None else agent.agent_id
     return Piece(_of_reports(rows, context.batch.changes.measures), f"agents/{agent_id}/threats", rows)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from manager.domain.access import AccessToken
-from manager.domain.agents.agent import Agent
+from manager.domain.agents.agent import Agent, RegistrationStamp
 from manager.domain.agents.registry import RemovedAgent
 from manager.domain.agents.tokens import Token
 from manager.domain.console_sessions import ConsoleSession
@@ -127,6 +127,22 @@ class Archive(History, Protocol):
 
     def work_counts(self, incident_id: str) -> tuple[int, int]:
         """Return the number of entries of people's work on an incident, and of those with a note.
+
+        Raises:
+            StoreUnavailable: the store cannot be read just now.
+        """
+        ...
+
+    def stamp(self, agent_number: int) -> RegistrationStamp | None:
+        """Return the newest registration of an agent.
+
+        Raises:
+            StoreUnavailable: the store cannot be read just now.
+        """
+        ...
+
+    def sources(self, agent_number: int) -> str:
+        """Return the JSON of an agent's newest source reports.
 
         Raises:
             StoreUnavailable: the store cannot be read just now.

@@ -6,6 +6,7 @@ from heapq import merge
 from operator import attrgetter
 from typing import Any
 
+from manager.domain.agents.agent import RegistrationStamp
 from manager.domain.correlation import Incident, Indicator, PastReport
 from manager.domain.correlation.indicators import SITELESS, bit_of
 from manager.domain.policies.fleet_policies import Revision, Scope
@@ -113,6 +114,26 @@ class StoredArchive:
         """
         found = self._rows("threats.recognition", (threat_id, agent_id))
         return Recognition(*found[0]) if found else None
+
+    def stamp(self, agent_number: int) -> RegistrationStamp | None:
+        """Return the newest registration of an agent.
+
+        Raises:
+            StoreUnavailable: the store cannot be read.
+        """
+        for sent_at, digest, reply in self._rows("agents.stamp", (agent_number,)):
+            with self._health.content("agent"):
+                return RegistrationStamp(float(sent_at), bytes(digest), bytes(reply))
+        return None
+
+    def sources(self, agent_number: int) -> str:
+        """Return the JSON of an agent's newest source reports.
+
+        Raises:
+            StoreUnavailable: the store cannot be read.
+        """
+        found = self._rows("agents.sources", (agent_number,))
+        return str(found[0][0]) if found else "[]"
 
     def revisions(self) -> Iterator[Revision]:
         """Yield every policy revision, oldest first.

@@ -8,13 +8,10 @@ from typing import Any
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from manager.domain.access import AccessToken, Role
-from manager.domain.agents.agent import Agent, Credential, Door, Host, InForce, Reason, RegistrationStamp, State, Vitals
+from manager.domain.agents.agent import STAMP_IN_STORE, Agent, Credential, Door, Host, InForce, Reason, State, Vitals
 from manager.domain.agents.clock_offset import ClockOffset
-from manager.domain.agents.condition import Condition
+from manager.domain.agents.condition import Condition, EnforcedMeasures
 from manager.domain.agents.tokens import Token
-from schemas.decoding import decode
-from schemas.limits import MESSAGE_LIMIT
-from schemas.presence import Enforced
 
 _NONCE = 12
 
@@ -43,11 +40,10 @@ class SecretCipher:
         return self._cipher.decrypt(encrypted[:_NONCE], encrypted[_NONCE:], name.encode())
 
 
-_SECRET = 32
-
-
 class AgentRows:
     """Converts agents to rows in the column order of `agents.upsert`, and back.
+
+    Texts that many agents share are one object.
 
     Args:
         cipher: encrypts the agents' keys, each bound to the agent's id.
@@ -55,21 +51,27 @@ class AgentRows:
 
     def __init__(self, cipher: SecretCipher) -> None:
         self._cipher = cipher
-        self._encrypted: dict[str, tuple[Credential, bytes]] = {}
+        self._texts: dict[Any, Any] = {}
 
     def to_row(self, agent: Agent) -> tuple[Any, ...]:
         """Return an agent's row."""
         host, credential, force = agent.host, agent.credential, agent.in_force
+        keys = mqtt_digest = http_digest = None
+        if not credential.is_stored:
+            keys = self._cipher.encrypt(credential.keys, agent.agent_id)
+            mqtt_digest, http_digest = credential.mqtt_digest, credential.http_digest
         stamp, condition = agent.stamp, agent.condition
+        if stamp is STAMP_IN_STORE:
+            stamp = None
         return (
             agent.number, agent.agent_id, agent.organization_id, host.hostname, host.os, host.arch, host.version,
             host.site, json.dumps(host.tags), json.dumps(host.addresses), json.dumps(host.gateways), host.ip,
-            agent.door, agent.token_id, self._encrypted_keys(agent), credential.mqtt_digest, credential.http_digest,
+            agent.door, agent.token_id, keys, mqtt_digest, http_digest,
             agent.registered_at, agent.state, agent.state_since, agent.reason, agent.session,
             stamp.sent_at if stamp else None, stamp.digest if stamp else None, stamp.reply if stamp else None,
             agent.vitals.mode, force.version, force.digest, force.state, force.error, force.applied_at,
             force.blocklist_sequence, condition.health, condition.enforcement, condition.mode_wanted,
-            None if condition.enforced is None else condition.enforced.body().decode(),
+            None if condition.enforced is None else condition.enforced.to_json(),
             json.dumps(host.reported_tags), json.dumps(sorted(agent.operator_set)), agent.registered_in,
             host.reported_site,
         )  # fmt: skip
@@ -82,24 +84,24 @@ class AgentRows:
         """
         (
             number, agent_id, organization_id, hostname, os_, arch, version, site, tags, addresses, gateways, ip,
-            door, token_id, keys, mqtt_digest, http_digest, registered_at, state, state_since, reason, session,
-            heartbeat_sequence, last_heartbeat, clock_offset, clock_origin, clock_session, stamp_sent_at,
-            stamp_digest, stamp_reply, cpu, memory, uptime, mode, events_processed, events_total, threats_detected,
-            actions_executed, outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error,
-            policy_applied_at, blocklist_sequence, health, sources, enforcement, mode_wanted, trial_seconds_left,
-            enforced, reported_tags, operator_set, registered_in, reported_site,
+            door, token_id, keys, http_digest, registered_at, state, state_since, reason, session,
+            heartbeat_sequence, last_heartbeat, clock_offset, clock_origin, clock_session, has_stamp, cpu, memory,
+            uptime, mode, events_processed, events_total, threats_detected, actions_executed, outbox_size,
+            outbox_dropped, policy_version, policy_digest, policy_state, policy_error, policy_applied_at,
+            blocklist_sequence, health, enforcement, mode_wanted, trial_seconds_left, enforced, reported_tags,
+            operator_set, registered_in, reported_site,
         ) = row  # fmt: skip
-        plain = self._cipher.decrypt(keys, agent_id)
+        one = self._texts.setdefault
         return Agent(
             number=number,
             agent_id=agent_id,
-            organization_id=organization_id,
+            organization_id=one(organization_id, organization_id),
             host=Host(
-                hostname, os_, arch, version, site, _texts(tags), _texts(addresses), _texts(gateways), ip,
-                _texts(reported_tags), reported_site,
+                hostname, one(os_, os_), one(arch, arch), one(version, version), one(site, site), _texts(tags), _texts(addresses), _texts(gateways), ip,
+                _texts(reported_tags), one(reported_site, reported_site),
             ),
-            credential=Credential(plain[:_SECRET], plain[_SECRET:], mqtt_digest, http_digest),
-            token_id=token_id,
+            credential=Credential(self._cipher.decrypt(keys, agent_id), http_digest, is_stored=True),
+            token_id=one(token_id, token_id),
             door=Door(door),
             registered_at=registered_at,
             state=State(state),
@@ -109,36 +111,22 @@ class AgentRows:
             heartbeat_sequence=heartbeat_sequence,
             last_heartbeat=last_heartbeat,
             clock=ClockOffset(clock_offset, clock_origin, clock_session),
-            stamp=None if stamp_digest is None else RegistrationStamp(stamp_sent_at, stamp_digest, stamp_reply),
+            stamp=STAMP_IN_STORE if has_stamp else None,
             vitals=Vitals(
-                cpu, memory, uptime, mode, events_processed, events_total, threats_detected, actions_executed,
-                outbox_size, outbox_dropped,
+                cpu, memory, uptime, one(mode, mode), events_processed, events_total, threats_detected,
+                actions_executed, outbox_size, outbox_dropped,
             ),
             in_force=InForce(
-                policy_version, policy_digest, policy_state, policy_error, blocklist_sequence, policy_applied_at,
-                policy_applied_at or 0.0,
+                policy_version, one(policy_digest, policy_digest), one(policy_state, policy_state), policy_error,
+                blocklist_sequence, policy_applied_at, policy_applied_at or 0.0,
             ),
             condition=Condition(
-                health, sources, enforcement, mode_wanted, trial_seconds_left,
-                None if enforced is None else decode(Enforced, enforced.encode(), MESSAGE_LIMIT),
+                one(health, health), None, one(enforcement, enforcement), one(mode_wanted, mode_wanted),
+                trial_seconds_left, None if enforced is None else _measures(enforced),
             ),
-            operator_set=frozenset(json.loads(operator_set)),
-            registered_in=registered_in,
+            operator_set=_set(operator_set),
+            registered_in=one(registered_in, registered_in),
         )  # fmt: skip
-
-    def forget(self, agent_id: str) -> None:
-        """Drop the cached keys of a removed agent."""
-        self._encrypted.pop(agent_id, None)
-
-    def _encrypted_keys(self, agent: Agent) -> bytes:
-        """Return an agent's encrypted keys, cached for each credential."""
-        cached = self._encrypted.get(agent.agent_id)
-        if cached is not None and cached[0] is agent.credential:
-            return cached[1]
-        plain = agent.credential.secret + agent.credential.mac_key
-        encrypted = self._cipher.encrypt(plain, agent.agent_id)
-        self._encrypted[agent.agent_id] = (agent.credential, encrypted)
-        return encrypted
 
 
 def vitals_row(agent: Agent) -> tuple[Any, ...]:
@@ -155,6 +143,14 @@ def vitals_row(agent: Agent) -> tuple[Any, ...]:
 @lru_cache(1024)
 def _texts(column: str) -> tuple[str, ...]:
     return tuple(json.loads(column)) if column != "[]" else ()
+
+
+@lru_cache(16)
+def _set(column: str) -> frozenset[Any]:
+    return frozenset(_texts(column))
+
+
+_measures = lru_cache(1024)(EnforcedMeasures.of_json)
 
 
 _PROOF_KEY = 32

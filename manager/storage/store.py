@@ -1,7 +1,7 @@
 """The writer: loads the engine's state and commits each batch in one transaction."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from cryptography.exceptions import InvalidTag
 from peewee import Database
 
+from manager.domain.agents.agent import STAMP_IN_STORE
 from manager.domain.agents.registry import RemovedAgent
 from manager.domain.console_sessions import ConsoleSession
 from manager.domain.policies.fleet_policies import Revision, Scope, Sections, check_shape
@@ -106,8 +107,8 @@ class PeeweeStore:
 
     def _load(self) -> Snapshot:
         rows = self._statements.rows
-        with self.health.content("agent"):
-            agents, agents_locked = _decoded_rows(self._agents.to_agent, rows("agents.load"))
+        with self.health.content("agent"):  # one row at a time: all of them at once would leave the heap in pieces
+            agents, agents_locked = _decoded_rows(self._agents.to_agent, self._statements.each("agents.load"))
         with self.health.content("enrollment_token"):
             tokens, tokens_locked = _decoded_rows(self._tokens.to_token, rows("tokens.load"))
         if agents_locked or tokens_locked:
@@ -138,7 +139,7 @@ class PeeweeStore:
             meta=meta,
             policies=[
                 StoredPolicy(ids[number], version, digest, updated_at, bool(published))
-                for number, version, digest, updated_at, published in rows("policies.load_effective")
+                for number, version, digest, updated_at, published in self._statements.each("policies.load_effective")
                 if number in ids
             ],
         )
@@ -202,6 +203,7 @@ class PeeweeStore:
                 raise StoreUnavailable("the store ended the transaction by itself: a write in it failed")
             self._write(changes)
             self._projections.advance(len(changes.threats))
+        _forget_stored(changes)
         self._wal.enforce()
 
     def sizes(self) -> StoreSizes:
@@ -294,7 +296,6 @@ class PeeweeStore:
 
     def _write_removed(self, changes: Changes) -> None:
         for agent in changes.removed:
-            self._agents.forget(agent.agent_id)
             self._statements.execute("agents.remove", (agent.state_since, agent.number))
             self._statements.execute("policies.delete_effective", (agent.number,))
             self._statements.execute("agents.delete_vitals", (agent.number,))
@@ -310,6 +311,17 @@ class PeeweeStore:
             return documents
 
 
+def _forget_stored(changes: Changes) -> None:
+    """Drop from memory what is seldom looked at and is in the store now."""
+    for agent in changes.agents.values():
+        agent.credential.is_stored = True
+        if agent.stamp is not None:
+            agent.stamp = STAMP_IN_STORE
+        agent.condition.sources = None
+    for agent in changes.vitals.values():
+        agent.condition.sources = None
+
+
 def _revision_row(revision: Revision) -> tuple[Any, ...]:
     document = _json_or_null(revision.document)
     return revision.revision, str(revision.scope), document, revision.at, revision.author, revision.message
@@ -319,7 +331,7 @@ def _json_or_null(value: Any) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False)
 
 
-def _decoded_rows(decode: Callable[[tuple[Any, ...]], T], rows: list[tuple[Any, ...]]) -> tuple[list[T], int]:
+def _decoded_rows(decode: Callable[[tuple[Any, ...]], T], rows: Iterable[tuple[Any, ...]]) -> tuple[list[T], int]:
     """Return the decoded rows, and the number of rows whose secret the store key does not decrypt."""
     decoded: list[T] = []
     locked = 0

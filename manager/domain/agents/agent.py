@@ -63,14 +63,33 @@ class Host:
         return self.site or self.reported_site
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """Keys that verify an agent's messages and logins; all are derived from the agent's secret."""
+_SECRET = 32
 
-    secret: bytes
-    mac_key: bytes
-    mqtt_digest: bytes
+
+@dataclass(slots=True)
+class Credential:
+    """Keys that verify an agent's messages and HTTP requests; all are derived from the agent's secret."""
+
+    keys: bytes
+    """The secret and the MAC key, in one object: a fleet has many of them."""
     http_digest: bytes
+    is_stored: bool = field(default=False, compare=False)
+    """Whether the store has it; it is written once."""
+
+    @property
+    def secret(self) -> bytes:
+        """The agent's secret."""
+        return self.keys[:_SECRET]
+
+    @property
+    def mac_key(self) -> bytes:
+        """The key of the agent's message codes."""
+        return self.keys[_SECRET:]
+
+    @property
+    def mqtt_digest(self) -> bytes:
+        """The SHA-256 of the MQTT password."""
+        return digest(AgentKeys.derive(self.secret).mqtt_password)
 
     def __repr__(self) -> str:
         """Return a text without the keys."""
@@ -87,6 +106,10 @@ class RegistrationStamp:
     sent_at: float
     digest: bytes
     reply: bytes
+
+
+STAMP_IN_STORE = RegistrationStamp(0.0, b"", b"")
+"""Stands for a stamp that is in the store and not in memory; it is read before the registry looks at it."""
 
 
 LARGEST_COUNT = 2**53 - 1
@@ -205,9 +228,9 @@ lasting_values = attrgetter(
 
 
 def credential_of(secret: bytes) -> Credential:
-    """Derive the MAC key and the login digests (SHA-256 of MQTT password and HTTP token) from an agent's secret."""
+    """Derive the MAC key and the SHA-256 of the HTTP token from an agent's secret."""
     keys = AgentKeys.derive(secret)
-    return Credential(secret, keys.mac_key, digest(keys.mqtt_password), digest(keys.http_token))
+    return Credential(secret + keys.mac_key, digest(keys.http_token))
 
 
 def digest(password: str) -> bytes:

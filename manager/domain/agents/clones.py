@@ -7,7 +7,7 @@ Only with two living instances do both start times return, each after the other.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from manager.domain.instant import Instant
 
@@ -47,29 +47,35 @@ class _Instance:
 
 @dataclass(slots=True)
 class _Track:
+    """The current instance, and the others; most agents have none, and one object is all that they cost."""
+
     session: int
-    current: _Instance
-    others: list[_Instance] = field(default_factory=list)
+    started: float
+    heard: float
+    returned: float | None = None
+    others: tuple[_Instance, ...] = ()
 
     def forget_before(self, horizon: float) -> None:
-        self.others = [other for other in self.others if other.heard >= horizon]
+        self.others = tuple(other for other in self.others if other.heard >= horizon)
 
     def find(self, started: float) -> _Instance | None:
         return next((other for other in self.others if abs(other.started - started) <= SAME), None)
 
     def switch_to(self, known: _Instance | None, started: float, now: float) -> None:
         """Make another instance the current one: a returning instance, or a new one."""
-        others = [other for other in (*self.others, self.current) if other is not known]
+        others = [other for other in self.others if other is not known]
+        others.append(_Instance(self.started, self.heard, self.returned))
         if len(others) > _MAX_OTHERS:
             others.remove(min(others, key=lambda other: other.heard))
-        self.others = others
-        self.current = _Instance(started, now) if known is None else known
-        self.current.heard = now
-        self.current.returned = None if known is None else now
+        self.others = tuple(others)
+        self.started = started if known is None else known.started
+        self.heard = now
+        self.returned = None if known is None else now
 
-    def returned_since(self, horizon: float) -> list[_Instance]:
-        instances = (self.current, *self.others)
-        return [each for each in instances if each.returned is not None and each.returned >= horizon]
+    def returned_since(self, horizon: float) -> list[float]:
+        """Return the start times of the instances that returned since a time."""
+        instances: tuple[_Instance | _Track, ...] = (self, *self.others)
+        return [each.started for each in instances if each.returned is not None and each.returned >= horizon]
 
 
 class CloneTracker:
@@ -91,17 +97,16 @@ class CloneTracker:
         """
         track = self._tracks.get(agent_id)
         if track is None:
-            self._tracks[agent_id] = _Track(session, _Instance(started, now.monotonic))
+            self._tracks[agent_id] = _Track(session, started, now.monotonic)
             return None
-        current = track.current
-        if abs(started - current.started) <= SAME:
-            track.session, current.heard = session, now.monotonic
+        if abs(started - track.started) <= SAME:
+            track.session, track.heard = session, now.monotonic
             return None
         track.forget_before(now.monotonic - WINDOW)
         known = track.find(started)
         if known is None and session == track.session:
             # No other instance is known: the clock of the current process was set.
-            current.started, current.heard = started, now.monotonic
+            track.started, track.heard = started, now.monotonic
             return None
         track.session = session
         track.switch_to(known, started, now.monotonic)
@@ -125,7 +130,7 @@ class CloneTracker:
         before = self.known.get(agent_id)
         if len(returned) < _BOTH:
             return None
-        instances = tuple(sorted(each.started for each in returned))
+        instances = tuple(sorted(returned))
         clone = Clone(agent_id, now.wall if before is None else before.since, instances)
         if clone != before:
             self.known = {**self.known, agent_id: clone}

@@ -1,11 +1,16 @@
 """Condition of an agent by its own statement: health, sources, mode on trial, and measures that its host enforces."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from sys import intern
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
+from schemas.decoding import decode
+from schemas.limits import MESSAGE_LIMIT
 from schemas.presence import Enforced, HealthState, Mode, SourceReport
 
 SOURCES_LIMIT = 2048
@@ -22,17 +27,70 @@ class ConditionChange(NamedTuple):
     data: dict[str, Any]
 
 
+class UnenforcedMeasure(NamedTuple):
+    """One measure that does not hold, with the reason."""
+
+    value: str
+    reason: str
+
+
+class EnforcedMeasures(NamedTuple):
+    """The measures that an agent's host enforces (`schemas.presence.Enforced`); equal ones are one object."""
+
+    policy_version: int | None
+    blocklist_sequence: int | None
+    set: int
+    ineffective: int
+    refused: int
+    impossible: int
+    failed: int
+    reasons: tuple[UnenforcedMeasure, ...]
+
+    @classmethod
+    def of(cls, stated: Enforced) -> "EnforcedMeasures":
+        """Return the measures of a message."""
+        reasons = tuple(UnenforcedMeasure(each.value, each.reason) for each in stated.reasons)
+        numbers = (stated.policy_version, stated.blocklist_sequence)
+        counts = (stated.set, stated.ineffective, stated.refused, stated.impossible, stated.failed)
+        return _shared(cls(*numbers, *counts, reasons))
+
+    @classmethod
+    def of_json(cls, text: str) -> "EnforcedMeasures":
+        """Return stored measures.
+
+        Raises:
+            DecodeError: the text is damaged.
+        """
+        return cls.of(decode(Enforced, text.encode(), MESSAGE_LIMIT))
+
+    def record(self) -> dict[str, Any]:
+        """Return the members of the API's record; what is not stated is left out."""
+        numbers = {"policyVersion": self.policy_version, "blocklistSequence": self.blocklist_sequence}
+        counts = {name: getattr(self, name) for name in ("set", "ineffective", "refused", "impossible", "failed")}
+        stated = {name: number for name, number in numbers.items() if number is not None}
+        return {**stated, **counts, "reasons": [each._asdict() for each in self.reasons]}
+
+    def to_json(self) -> str:
+        """Return the stored form, which `of_json` reads."""
+        return json.dumps(self.record(), separators=(",", ":"), ensure_ascii=False)
+
+
+@lru_cache(4096)
+def _shared(measures: EnforcedMeasures) -> EnforcedMeasures:
+    return measures
+
+
 @dataclass(slots=True)
 class Condition:
     """The newest statement of an agent. A member is None where the agent does not state it, as older guards do."""
 
     health: str | None = None
-    sources: str = "[]"
-    """JSON of the source reports, at most `SOURCES_LIMIT` bytes."""
+    sources: str | None = "[]"
+    """JSON of the source reports, at most `SOURCES_LIMIT` bytes; None where they are in the store and not in memory."""
     enforcement: str | None = None
     mode_wanted: str | None = None
     trial_seconds_left: float | None = None
-    enforced: Enforced | None = None
+    enforced: EnforcedMeasures | None = None
     degradation_untold: bool = False
     """Whether it is degraded and the limit on events has kept that from being announced."""
     ineffective_untold: int = 0
@@ -60,7 +118,7 @@ class Condition:
         """
         before, reports = self.health, list(sources)
         self.health, self.sources = health, _kept(reports)
-        self.enforcement = enforcement
+        self.enforcement = None if enforcement is None else intern(enforcement)
         self.mode_wanted, self.trial_seconds_left = mode_wanted, trial_seconds_left
         changes = []
         if health == "degraded" and (before != "degraded" or self.degradation_untold):
@@ -80,7 +138,7 @@ class Condition:
         """Take over the measures that the host enforces; return whether more are ineffective than were announced."""
         before = 0 if self.enforced is None else self.enforced.ineffective
         now = 0 if enforced is None else enforced.ineffective
-        self.enforced = enforced
+        self.enforced = None if enforced is None else EnforcedMeasures.of(enforced)
         self.ineffective_untold = max(0, now - before + self.ineffective_untold)
         return self.ineffective_untold > 0
 
@@ -89,7 +147,7 @@ class Condition:
         return self.enforcement in _ENFORCING and self.enforced is not None
 
 
-def unenforced_values(enforced: Enforced) -> frozenset[str] | None:
+def unenforced_values(enforced: EnforcedMeasures) -> frozenset[str] | None:
     """Return the values that do not hold on an agent; None if it lists fewer than there are."""
     counted = enforced.ineffective + enforced.refused + enforced.impossible + enforced.failed
     if counted > len(enforced.reasons):

@@ -99,14 +99,15 @@ class Registry:
 
     def __init__(self) -> None:
         self.agents: dict[str, Agent] = {}
-        self._by_name: dict[tuple[str, str], Agent] = {}
+        self._by_name: dict[str, dict[str, Agent]] = {}
+        """Agents by organization, and in it by hostname."""
         self._moved: dict[tuple[str, str], Agent] = {}
         """Agents that an operator moved, by the organization and hostname that their registrations name."""
         self._namesakes: dict[tuple[str, str], list[Agent]] = {}
         """Further agents of one hostname in other spellings, from stores of earlier releases."""
         self._removed: dict[tuple[str, str], RemovedAgent] = {}
         self._by_http_digest: dict[bytes, Agent] = {}
-        self.names_by_number: dict[int, tuple[str, str]] = {}
+        self._by_number: dict[int, Agent] = {}
         self._highest_number = 0
 
     def __len__(self) -> int:
@@ -116,12 +117,12 @@ class Registry:
     def load(self, agent: Agent) -> None:
         """Add an agent from the store."""
         self.agents[agent.agent_id] = agent
-        if self._by_name.setdefault(_name(agent), agent) is not agent:
+        if self._names(agent).setdefault(hostname_key(agent.hostname), agent) is not agent:
             self._namesakes.setdefault(_name(agent), []).append(agent)
         if agent.registered_in is not None:
             self._moved[agent.registered_in, hostname_key(agent.hostname)] = agent
         self._by_http_digest[agent.credential.http_digest] = agent
-        self.names_by_number[agent.number] = (agent.agent_id, agent.hostname)
+        self._by_number[agent.number] = agent
         self._highest_number = max(self._highest_number, agent.number)
 
     def put_back(self, agent: Agent) -> None:
@@ -139,14 +140,13 @@ class Registry:
 
     def find_by_number(self, number: int) -> Agent | None:
         """Return the agent with this number; None for a removed one."""
-        known = self.names_by_number.get(number)
-        return None if known is None else self.agents.get(known[0])
+        return self._by_number.get(number)
 
     def find_by_hostname(self, organization_id: str, hostname: str) -> Agent | None:
         """Return the agent of this hostname, in any spelling, in this organization or moved from it."""
         key = organization_id, hostname_key(hostname)
         exact = (agent for agent in self._namesakes.get(key, ()) if agent.hostname == hostname)
-        return next(exact, None) or self._by_name.get(key) or self._moved.get(key)
+        return next(exact, None) or self._by_name.get(key[0], {}).get(key[1]) or self._moved.get(key)
 
     def move(self, agent: Agent, organization_id: str) -> bool:
         """Move an agent to another organization; return whether it did: the hostname must be free there.
@@ -159,7 +159,7 @@ class Registry:
         self._drop_name(agent)
         agent.registered_in = agent.registered_in or agent.organization_id
         agent.organization_id = organization_id
-        self._by_name[_name(agent)] = agent
+        self._names(agent)[hostname_key(agent.hostname)] = agent
         self._moved[agent.registered_in, hostname_key(agent.hostname)] = agent
         return True
 
@@ -167,14 +167,15 @@ class Registry:
         """Take a move back, because the store rejected it."""
         self._drop_name(agent)
         agent.organization_id, agent.registered_in = organization_id, registered_in
-        self._by_name.setdefault(_name(agent), agent)
+        self._names(agent).setdefault(hostname_key(agent.hostname), agent)
         if registered_in is not None:
             self._moved[registered_in, hostname_key(agent.hostname)] = agent
 
     def spellings(self, hostname: str) -> list[str]:
         """Return the spellings of a hostname in all organizations; safe from any thread."""
         wanted = hostname_key(hostname)
-        found = [agent.hostname for (_, key), agent in list(self._by_name.items()) if key == wanted]
+        in_each = [agents.get(wanted) for agents in list(self._by_name.values())]
+        found = [agent.hostname for agent in in_each if agent is not None]
         found += [agent.hostname for agents in list(self._namesakes.values()) for agent in list(agents)]
         return sorted({each for each in found if hostname_key(each) == wanted})
 
@@ -249,19 +250,23 @@ class Registry:
         del self.agents[agent.agent_id]
         self._drop_name(agent)
         self._drop_http_digest(agent)
-        del self.names_by_number[agent.number]
+        del self._by_number[agent.number]
+
+    def _names(self, agent: Agent) -> dict[str, Agent]:
+        """Return the agents of an agent's organization by hostname."""
+        return self._by_name.setdefault(agent.organization_id, {})
 
     def _drop_name(self, agent: Agent) -> None:
         if agent.registered_in is not None:
             self._moved.pop((agent.registered_in, hostname_key(agent.hostname)), None)
-        name = _name(agent)
+        name, names = _name(agent), self._names(agent)
         namesakes = self._namesakes.get(name, [])
-        if self._by_name[name] is not agent:
+        if names[name[1]] is not agent:
             namesakes.remove(agent)
         elif namesakes:
-            self._by_name[name] = namesakes.pop(0)
+            names[name[1]] = namesakes.pop(0)
         else:
-            del self._by_name[name]
+            del names[name[1]]
         if not namesakes:
             self._namesakes.pop(name, None)
 

@@ -35,6 +35,7 @@ def remove_agent(context: Context, request: RemoveAgent) -> str:
     agent = find_agent(context, request.agent_id)
     fleet, batch = context.fleet, context.batch
     kept = _kept_of(context, agent)
+    context.read_stamp(agent)
     _remove_document(context, Scope("agent", agent.agent_id), request.author)
     fleet.remove_agent(agent, batch.now.wall)
     emergency_response.apply(context, fleet.responder.forget_agent(agent.agent_id))
@@ -82,6 +83,7 @@ def _put_back(context: Context, agent: Agent, kept: _Kept) -> None:
     fleet, now, scope = context.fleet, context.batch.now.wall, Scope("agent", agent.agent_id)
     agent.state_since = kept.state_since
     fleet.registry.put_back(agent)
+    fleet.liveness.watch(agent)
     fleet.retained_clearing.discard(agent.agent_id)
     context.batch.changes.meta.update(fleet.retained_clearing.changed_value())
     fleet.set_addresses(agent)

@@ -133,6 +133,7 @@ def _register(context: Context, request: RegisterAgent) -> Registered | TokenRef
     agent = decision.agent
     fleet.refused_registrations.forget(request.host.hostname, agent.organization_id)
     record_enrollment(context, agent, is_new=is_new, replaced=replaced)
+    context.read_sources(agent)
     record = agent_record(agent, fleet.policies.effective[agent.agent_id], fleet.clones.known.get(agent.agent_id))
     return Registered(record, AgentKeys.derive(credential.secret).http_token, is_new)
 

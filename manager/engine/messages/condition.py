@@ -42,18 +42,19 @@ def record(
 def record_enforced(context: Context, agent: Agent, enforced: Enforced | None) -> None:
     """Record the measures that an agent's host enforces, and the responses that are so enforced."""
     has_more = agent.condition.enforce(enforced)
+    known = agent.condition.enforced
     if enforced is not None and has_more and _is_told(context, agent, "block_ineffective"):
         agent.condition.ineffective_untold = 0
         reasons = [{"value": each.value, "reason": each.reason} for each in enforced.reasons]
         data = {"count": enforced.ineffective, "reasons": reasons, **(reasons[0] if reasons else {})}
         context.batch.event("block_ineffective", agent, data)
-    if enforced is None or not agent.condition.enforces():
+    if known is None or not agent.condition.enforces():
         return
-    unenforced = unenforced_values(enforced)
+    unenforced = unenforced_values(known)
     if unenforced is None:  # it lists fewer reasons than there are: nothing is certain
         return
-    sequence = enforced.policy_version if agent.door is Door.HTTP else enforced.blocklist_sequence
-    emergency_response.record_enforced(context, agent.agent_id, "policy", enforced.policy_version or 0, unenforced)
+    sequence = known.policy_version if agent.door is Door.HTTP else known.blocklist_sequence
+    emergency_response.record_enforced(context, agent.agent_id, "policy", known.policy_version or 0, unenforced)
     emergency_response.record_enforced(context, agent.agent_id, "blocklist", sequence or 0, unenforced)
 
 

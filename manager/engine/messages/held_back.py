@@ -16,10 +16,10 @@ BEGUN, OVER = "reports_held_back", "reports_arrive_again"
 
 def record_stored(fleet: Fleet, rows: Sequence[ThreatRow], now: Instant) -> None:
     """Pass the agents with a newly stored report to the rule."""
-    names = fleet.registry.names_by_number
     for number in {row.agent_number for row in rows}:
-        agent_id, _ = names.get(number, ("", ""))
-        fleet.held_back.record_stored(agent_id, now)
+        agent = fleet.registry.find_by_number(number)
+        if agent is not None:
+            fleet.held_back.record_stored(agent.agent_id, now)
 
 
 def check(context: Context) -> None:

@@ -143,8 +143,9 @@ def _admit(context: Context, message: Inbound, registration: Registration) -> No
         raise _RejectedError("bad_proof")
     application = _application(context, registration, token, message.payload)
     known = fleet.registry.find_by_hostname(application.organization_id, application.host.hostname)
-    if known is not None and known.stamp is not None and known.stamp.digest == application.digest:
-        _publish_reply(context, message.identifier, known.stamp.reply)
+    stamp = None if known is None else context.read_stamp(known)
+    if stamp is not None and stamp.digest == application.digest:
+        _publish_reply(context, message.identifier, stamp.reply)
         return
     error = token.refuses(now.wall, is_new_agent=known is None)
     if error is not None:

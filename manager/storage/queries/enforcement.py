@@ -9,15 +9,13 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from manager.domain.agents.agent import Door
-from manager.domain.agents.condition import Condition, unenforced_values
+from manager.domain.agents.condition import Condition, EnforcedMeasures, unenforced_values
 from manager.domain.response.emergency_entry import is_enforceable
 from manager.errors import NotFound
 from manager.storage.queries.protection import agents_of_group
 from manager.storage.queries.reader import Reader, Record
 from manager.storage.tables import AgentTable
-from schemas.decoding import decode
-from schemas.limits import MESSAGE_LIMIT
-from schemas.presence import Enforced, Mode, PolicyState
+from schemas.presence import Mode, PolicyState
 
 REASONS_SHOWN = 5
 """The most reasons in one block's record."""
@@ -218,7 +216,7 @@ def _named(agents: Iterable[_Agent]) -> list[Record]:
 
 def _agent(row: Record) -> _Agent:
     policy = row["policy_version"] if row["policy_state"] == PolicyState.APPLIED else -1
-    stated = None if row["enforced"] is None else decode(Enforced, row["enforced"].encode(), MESSAGE_LIMIT)
+    stated = None if row["enforced"] is None else EnforcedMeasures.of_json(row["enforced"])
     reasons = {} if stated is None else {each.value: each.reason for each in stated.reasons}
     condition = Condition(enforcement=row["enforcement"], enforced=stated)
     enforced_policy = enforced_sequence = -1
@@ -238,7 +236,7 @@ def _agent(row: Record) -> _Agent:
     )
 
 
-def _implied(row: Record, stated: Enforced | None) -> str:
+def _implied(row: Record, stated: EnforcedMeasures | None) -> str:
     """Return the reason why an agent's host does not enforce what the agent has accepted, as its statements imply."""
     if row["enforcement"] is None or stated is None:
         return "it does not say what its host enforces: an older guard, or another agent"

@@ -4,12 +4,12 @@
 -- Every registered agent, in the order that `AgentRows.to_agent` reads.
 SELECT
     number, agent_id, organization_id, hostname, os, arch, version, site, tags, addresses, gateways, ip, door,
-    token_id, keys, mqtt_digest, http_digest, registered_at, state, state_since, reason, session,
+    token_id, keys, http_digest, registered_at, state, state_since, reason, session,
     coalesce(heartbeat_sequence, -1), last_heartbeat, clock_offset, clock_origin, coalesce(clock_session, -1),
-    stamp_sent_at, stamp_digest, stamp_reply, cpu, memory, uptime, mode, coalesce(events_processed, 0),
+    stamp_digest IS NOT NULL, cpu, memory, uptime, mode, coalesce(events_processed, 0),
     coalesce(events_total, 0), coalesce(threats_detected, 0), coalesce(actions_executed, 0),
     outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error, policy_applied_at,
-    blocklist_sequence, health, coalesce(sources, '[]'), enforcement, mode_wanted, trial_seconds_left, enforced,
+    blocklist_sequence, health, enforcement, mode_wanted, trial_seconds_left, enforced,
     reported_tags, operator_set, registered_in, reported_site
 FROM agent LEFT JOIN agent_vitals ON agent_number = number
 WHERE removed_at IS NULL
@@ -26,6 +26,7 @@ WHERE removed_at IS NOT NULL AND stamp_digest IS NOT NULL
 ORDER BY removed_at;
 
 -- name: upsert
+-- Keys, digests and stamp are null where the row has them already.
 INSERT INTO agent (
     number, agent_id, organization_id, hostname, os, arch, version, site, tags, addresses, gateways, ip, door,
     token_id, keys, mqtt_digest, http_digest, registered_at, state, state_since, reason, session, stamp_sent_at,
@@ -50,17 +51,17 @@ ON CONFLICT (number) DO UPDATE SET
     ip = excluded.ip,
     door = excluded.door,
     token_id = excluded.token_id,
-    keys = excluded.keys,
-    mqtt_digest = excluded.mqtt_digest,
-    http_digest = excluded.http_digest,
+    keys = coalesce(excluded.keys, keys),
+    mqtt_digest = coalesce(excluded.mqtt_digest, mqtt_digest),
+    http_digest = coalesce(excluded.http_digest, http_digest),
     registered_at = excluded.registered_at,
     state = excluded.state,
     state_since = excluded.state_since,
     reason = excluded.reason,
     session = excluded.session,
-    stamp_sent_at = excluded.stamp_sent_at,
-    stamp_digest = excluded.stamp_digest,
-    stamp_reply = excluded.stamp_reply,
+    stamp_sent_at = coalesce(excluded.stamp_sent_at, stamp_sent_at),
+    stamp_digest = coalesce(excluded.stamp_digest, stamp_digest),
+    stamp_reply = coalesce(excluded.stamp_reply, stamp_reply),
     mode = excluded.mode,
     policy_version = excluded.policy_version,
     policy_digest = excluded.policy_digest,
@@ -78,13 +79,13 @@ ON CONFLICT (number) DO UPDATE SET
     reported_site = excluded.reported_site;
 
 -- name: upsert_vitals
--- The values that every heartbeat changes, in a narrow row.
+-- The values that every heartbeat changes, in a narrow row; sources are null where the row has them already.
 INSERT INTO agent_vitals (
     agent_number, heartbeat_sequence, last_heartbeat, clock_offset, clock_origin, clock_session, cpu, memory,
     uptime, events_processed, events_total, threats_detected, actions_executed, outbox_size, outbox_dropped,
     sources, trial_seconds_left
 ) VALUES (
-    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, coalesce(?, ''), ?
 )
 ON CONFLICT (agent_number) DO UPDATE SET
     heartbeat_sequence = excluded.heartbeat_sequence,
@@ -101,7 +102,7 @@ ON CONFLICT (agent_number) DO UPDATE SET
     actions_executed = excluded.actions_executed,
     outbox_size = excluded.outbox_size,
     outbox_dropped = excluded.outbox_dropped,
-    sources = excluded.sources,
+    sources = coalesce(nullif(excluded.sources, ''), sources),
     trial_seconds_left = excluded.trial_seconds_left;
 
 -- name: add_to_vitals_history
@@ -134,6 +135,13 @@ UPDATE agent
 SET removed_at = ?, keys = NULL, mqtt_digest = NULL, http_digest = NULL, stamp_reply = NULL, state = 'removed',
     last_sequence = coalesce((SELECT max(sequence) FROM threat), 0)
 WHERE number = ?;
+
+-- name: stamp
+-- An agent's newest registration; no row for an agent without one.
+SELECT stamp_sent_at, stamp_digest, stamp_reply FROM agent WHERE number = ? AND stamp_digest IS NOT NULL;
+
+-- name: sources
+SELECT sources FROM agent_vitals WHERE agent_number = ?;
 
 -- name: insert_history
 INSERT INTO agent_history (agent_id, at, event, detail) VALUES (?, ?, ?, ?);

@@ -10,7 +10,7 @@ from manager.engine.commands.requests import RemoveAgent
 from manager.storage.connection import open_reader
 from manager.storage.queries import StoreQueries
 from schemas import topics
-from schemas.presence import Mode
+from schemas.presence import Mode, SourceReport
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent
 
@@ -115,3 +115,46 @@ def test_vitals_over_time_are_those_of_the_heartbeats(bench: Bench) -> None:
     ]
     assert StoreQueries(reader).agent_vitals("ag-ffffffffffffffff", bench.wall) is None
     reader.close()
+
+
+def test_a_repeated_registration_gets_the_stored_reply_after_a_restart(bench: Bench) -> None:
+    """The stamp of a registration is read from the store when the same one arrives again, and is written only once."""
+    agent = SimulatedAgent("web-1", bench.token(), bench.keyring.seal_public, uptime_from=bench.wall)
+    client_id, payload = agent.registration(bench.wall)
+    bench.receive(topics.REGISTRATION, client_id, payload)
+    reply = bench.answer(client_id)
+    agent.agent_id, agent.session = reply["agentId"], reply["session"] + 1
+    bench.crash()
+    _beat(bench, agent, mode=Mode.LEARNING)
+    _settle(bench)
+    bench.crash()
+    bench.receive(topics.REGISTRATION, client_id, payload)
+    assert bench.answer(client_id) == reply
+    older, payload = agent.registration(bench.wall - 3600)
+    bench.receive(topics.REGISTRATION, older, payload)
+    assert bench.answer(older)["error"] == "outdated"
+    assert bench.rows("SELECT keys IS NULL, http_digest IS NULL FROM agent") == [(0, 0)]
+
+
+def test_a_removed_agents_registration_is_refused_after_a_restart(bench: Bench) -> None:
+    """The stamp that forbids it is read from the store at the removal."""
+    agent = SimulatedAgent("web-1", bench.token(), bench.keyring.seal_public, uptime_from=bench.wall)
+    client_id, payload = agent.registration(bench.wall)
+    bench.receive(topics.REGISTRATION, client_id, payload)
+    agent_id = bench.answer(client_id)["agentId"]
+    bench.crash()
+    bench.ask(RemoveAgent(agent_id, "test"))
+    bench.receive(topics.REGISTRATION, client_id, payload)
+    assert bench.answer(client_id)["error"] == "outdated"
+
+
+def test_sources_stay_in_the_store(bench: Bench) -> None:
+    """The reports of an agent's sources survive writings of its record that know nothing of them."""
+    agent = bench.enroll("web-1")
+    _beat(bench, agent, health="ok", sources=[SourceReport(name="journal", state="ok")])
+    _settle(bench)
+    bench.crash()
+    bench.receive(topics.PRESENCE, agent.agent_id, agent.presence("offline", bench.wall))
+    assert bench.rows(
+        "SELECT state, sources LIKE '%journal%' FROM agent JOIN agent_vitals ON agent_number = number"
+    ) == [("offline", 1)]

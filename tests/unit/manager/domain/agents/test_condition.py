@@ -40,5 +40,6 @@ def test_as_many_sources_are_kept_as_there_is_room_for(reports: list[SourceRepor
         for count in range(len(ordered) + 1)
         if len(json.dumps(ordered[:count], separators=(",", ":"), ensure_ascii=False).encode()) <= SOURCES_LIMIT
     ]
+    assert condition.sources is not None
     assert json.loads(condition.sources) == ordered[: max(fitting)]
     assert len(condition.sources.encode()) <= SOURCES_LIMIT
