@@ -145,6 +145,7 @@ class Fleet:
             self.registry.record_removed(*removed)
         for agent in snapshot.agents:
             self.registry.load(agent)
+            self.liveness.watch(agent)
             self.set_addresses(agent)
         incidents = list(incidents)
         self.responder.load(snapshot.entries, snapshot.responses, incidents, self.facts(now), now - pending_step)

@@ -28,6 +28,9 @@ ACCESS_INTERVAL = 60.0
 EXPIRY_INTERVAL = 60.0
 """Seconds between two checks for agents that signed off too long ago."""
 
+SILENCE_INTERVAL = 1.0
+"""Seconds between two looks at the agents that may be silent."""
+
 _CATCH_UP_INTERVAL = 1.0
 """Seconds between two prunings while each of them reaches its limit."""
 
@@ -69,10 +72,15 @@ def settle_wills(context: Context, now: Instant) -> None:
         context.batch.transition(transition)
 
 
+def look_for_silence(context: Context, now: Instant) -> None:
+    """Look at the agents of which it is time, so that a sweep finds few to look at."""
+    context.fleet.liveness.turn(context.fleet.registry.agents, now)
+
+
 def sweep(context: Context, now: Instant) -> None:
     """Mark silent agents as stale, and check for held-back reports."""
     fleet = context.fleet
-    for transition in fleet.liveness.mark_stale(fleet.registry.agents.values(), now):
+    for transition in fleet.liveness.mark_stale(fleet.registry.agents, now):
         context.batch.transition(transition)
     held_back.check(context)
 

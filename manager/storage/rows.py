@@ -97,7 +97,8 @@ class AgentRows:
             agent_id=agent_id,
             organization_id=one(organization_id, organization_id),
             host=Host(
-                hostname, one(os_, os_), one(arch, arch), one(version, version), one(site, site), _texts(tags), _texts(addresses), _texts(gateways), ip,
+                hostname, one(os_, os_), one(arch, arch), one(version, version), one(site, site), _texts(tags),
+                _texts(addresses), _texts(gateways), ip,
                 _texts(reported_tags), one(reported_site, reported_site),
             ),
             credential=Credential(self._cipher.decrypt(keys, agent_id), http_digest, is_stored=True),

@@ -205,6 +205,8 @@ class Agent:
     """The newest report, if it does not count because of its time; kept in memory only."""
     reports_logins: bool = False
     """Whether a heartbeat since the manager's start reported logins, even none; kept in memory only."""
+    is_watched: bool = field(default=False, compare=False)
+    """Whether the liveness rules will look at it by themselves; kept in memory only."""
     stamp: RegistrationStamp | None = None
     vitals: Vitals = field(default_factory=Vitals)
     in_force: InForce = field(default_factory=InForce)

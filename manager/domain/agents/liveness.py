@@ -4,10 +4,13 @@ Silence is measured on the manager's monotonic clock while the manager receives:
 the store could not commit, does not count.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
+from operator import attrgetter
 
 from manager.domain.agents.agent import Agent, Door, Reason, State
+from manager.domain.agents.silence_wheel import SilenceWheel
 from manager.domain.instant import Instant
 
 
@@ -44,6 +47,9 @@ class Liveness:
         self._is_ephemeral = is_ephemeral
         self._wills: dict[str, tuple[int, float]] = {}
         self._open_since: dict[Door, float | None] = dict.fromkeys(Door)
+        self._wheel = SilenceWheel()
+        self._silent: list[Agent] = []
+        """Agents that were silent for nearly too long, or longer, when the wheel came to them."""
 
     def open_door(self, door: Door, now: Instant) -> None:
         """Start the silence timers of a door's agents; each gets its full grace from now."""
@@ -70,6 +76,7 @@ class Liveness:
         """Handle a registration or reconnection: the agent becomes online."""
         self._wills.pop(agent.agent_id, None)
         agent.heard_monotonic = now.monotonic
+        self._watch(agent, now.monotonic + self.times.stale_after)
         return self._transition(agent, State.ONLINE, Reason.REGISTERED, now)
 
     def birth(self, agent: Agent, session: int, now: Instant) -> Transition | None:
@@ -125,31 +132,68 @@ class Liveness:
         """Drop a removed agent."""
         self._wills.pop(agent.agent_id, None)
 
-    def apply_wills(self, agents: dict[str, Agent], now: Instant) -> list[Transition]:
+    def apply_wills(self, agents: Mapping[str, Agent], now: Instant) -> list[Transition]:
         """Mark agents as stale whose last will has passed its settling time; return the transitions."""
         if not self._wills or not self.is_open(Door.MQTT):
             return []
-        due = [agent_id for agent_id, (_, at) in self._wills.items() if at <= now.monotonic]
+        due = list(takewhile(lambda will: will[1][1] <= now.monotonic, self._wills.items()))
         changed = []
-        for agent_id in due:
-            session, _ = self._wills.pop(agent_id)
+        for agent_id, (session, _) in due:
+            del self._wills[agent_id]
             agent = agents.get(agent_id)
             if agent is not None and agent.session == session:
                 changed.append(self._lost(agent, Reason.CONNECTION_LOST, now))
         return [transition for transition in changed if transition is not None]
 
-    def mark_stale(self, agents: Iterable[Agent], now: Instant) -> list[Transition]:
+    def watch(self, agent: Agent) -> None:
+        """Watch an agent from the store for silence."""
+        if agent.state is State.ONLINE:
+            self._watch(agent, 0.0)
+
+    def turn(self, agents: Mapping[str, Agent], now: Instant) -> None:
+        """Look at the agents whose time has come, a share of the fleet each second; `mark_stale` judges the silent."""
+        for agent in self._wheel.take(now.monotonic):
+            due = self._silent_at(agent)
+            if agent.state is not State.ONLINE or agents.get(agent.agent_id) is not agent:
+                agent.is_watched = False
+            elif due is None:  # once its door is open, it gets at least as long as this
+                self._wheel.add(agent, now.monotonic + self.times.stale_after)
+            elif due <= now.monotonic + 1:
+                self._silent.append(agent)
+            elif agent.heard_monotonic:
+                self._wheel.add(agent, due)
+            else:  # not heard since the start: a fleet that was loaded at one time is spread over the slots
+                self._wheel.add(agent, min(due, now.monotonic + agent.number % (self.times.stale_after + 1)))
+
+    def mark_stale(self, agents: Mapping[str, Agent], now: Instant) -> list[Transition]:
         """Mark online agents as stale after `stale_after` seconds of silence or more; return the transitions."""
-        stale_after = self.times.stale_after
-        horizon = {door: since for door, since in self._open_since.items() if since is not None}
+        self.turn(agents, now)
+        silent, self._silent = sorted(self._silent, key=attrgetter("number")), []
         changed = []
-        for agent in agents:
-            since = horizon.get(agent.door)
-            if agent.state is not State.ONLINE or since is None:
+        for agent in silent:
+            agent.is_watched = False
+            if agent.state is not State.ONLINE or agents.get(agent.agent_id) is not agent:
                 continue
-            if now.monotonic - max(agent.heard_monotonic, since) >= stale_after:
+            if self._is_silent(agent, now):
                 changed.append(self._lost(agent, Reason.SILENCE, now))
+            else:
+                due = self._silent_at(agent)
+                self._watch(agent, now.monotonic + self.times.stale_after if due is None else due)
         return [transition for transition in changed if transition is not None]
+
+    def _is_silent(self, agent: Agent, now: Instant) -> bool:
+        since = self._open_since[agent.door]
+        return since is not None and now.monotonic - max(agent.heard_monotonic, since) >= self.times.stale_after
+
+    def _silent_at(self, agent: Agent) -> float | None:
+        """Return the monotonic time at which an agent has been silent for too long; None while its door is closed."""
+        since = self._open_since[agent.door]
+        return None if since is None else max(agent.heard_monotonic, since) + self.times.stale_after
+
+    def _watch(self, agent: Agent, at: float) -> None:
+        if not agent.is_watched:
+            agent.is_watched = True
+            self._wheel.add(agent, at)
 
     def _begin_session(self, agent: Agent, session: int, reason: Reason, now: Instant) -> Transition | None:
         agent.session = session
@@ -167,5 +211,7 @@ class Liveness:
         if before is state and (state is State.ONLINE or agent.reason is reason):
             return None
         agent.state, agent.reason, agent.state_since = state, reason, now.wall
+        if state is State.ONLINE:
+            self._watch(agent, now.monotonic + self.times.stale_after)
         silent = state is State.OFFLINE and self._is_ephemeral(agent)
         return Transition(agent, before, state, reason, now.wall, silent)
