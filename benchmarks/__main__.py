@@ -22,6 +22,7 @@ PARTS = (
     "forecast",
     "groups",
     "restart",
+    "fleet",
     "detection",
     "at_rest",
     "enforcing",

@@ -3,7 +3,6 @@
 import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
-from operator import attrgetter
 from typing import Literal
 
 from manager.domain.agents.clock_offset import ClockOffset, Untimely
@@ -222,11 +221,13 @@ class Agent:
         return self.host.hostname
 
 
-lasting_values = attrgetter(
-    "host", "vitals.mode", "condition.health", "condition.enforcement", "condition.mode_wanted", "condition.enforced",
-    "in_force.version", "in_force.digest", "in_force.state", "in_force.error", "in_force.blocklist_sequence",
-)  # fmt: skip
-"""Returns those values of an agent that a heartbeat states and seldom changes."""
+def lasting_values(agent: Agent) -> tuple[object, ...]:
+    """Return those values of an agent that a heartbeat states and seldom changes."""
+    condition, force = agent.condition, agent.in_force
+    return (
+        agent.host, agent.vitals.mode, condition.health, condition.enforcement, condition.mode_wanted,
+        condition.enforced, force.version, force.digest, force.state, force.error, force.blocklist_sequence,
+    )  # fmt: skip
 
 
 def credential_of(secret: bytes) -> Credential:

@@ -13,6 +13,8 @@ from manager.domain.agents.agent import Agent, Door, Reason, State
 from manager.domain.agents.silence_wheel import SilenceWheel
 from manager.domain.instant import Instant
 
+_SPREAD = 64
+
 
 @dataclass(frozen=True, slots=True)
 class LivenessTimes:
@@ -163,7 +165,8 @@ class Liveness:
             elif agent.heard_monotonic:
                 self._wheel.add(agent, due)
             else:  # not heard since the start: a fleet that was loaded at one time is spread over the slots
-                self._wheel.add(agent, min(due, now.monotonic + agent.number % (self.times.stale_after + 1)))
+                share = 0.5 + agent.number % _SPREAD / (2 * _SPREAD)
+                self._wheel.add(agent, min(due, now.monotonic + self.times.stale_after * share))
 
     def mark_stale(self, agents: Mapping[str, Agent], now: Instant) -> list[Transition]:
         """Mark online agents as stale after `stale_after` seconds of silence or more; return the transitions."""
