@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.clock import Clock
 from agent.connection.identity import IdentityFile
-from agent.connection.manager_keys import accepted_features
+from agent.connection.key_succession import KeySuccession
 from agent.connection.presence_messages import HeartbeatFields, PresenceMessages
 from agent.link.link import Link
 from agent.logs import EventLog
@@ -118,6 +118,7 @@ class Guard:
             BLOCKLIST.name: self._blocklist,
             BLOCKLIST_CHANGES.name: self._blocklist,
         }
+        self._succession = KeySuccession(parts.identity, parts.ignored, parts.manager_time)
         parts.blocklist.forward = self._forward_blocklist
         self._pin()
         self._apply_monitors()
@@ -214,9 +215,12 @@ class Guard:
             self._agent_id = enrolled.agent_id
             self._parts.policy.pin(enrolled)
             self._parts.blocklist.pin(enrolled)
+            self._parts.enforcement.trust(enrolled.trusted)
 
     def _heartbeat(self, now: float) -> None:
         parts, mode = self._parts, self._parts.enforcement.mode
+        if self._succession.note_ends():
+            self._pin()
         self._heartbeat_due = now + self._settings.heartbeat_interval
         if self._link is None:
             return
@@ -315,10 +319,16 @@ class Guard:
         self._parts.manager_time.observe(receipt.sent_at)
         self._parts.delivery.receipt(receipt, now, self._clock.wall())
 
-    def _keys(self, _row: Topic, payload: bytes, _now: float) -> None:
-        features = accepted_features(self._parts.identity.identity.enrolled, payload, self._parts.ignored)
-        if features is not None:
-            self._parts.delivery.accept(features)
+    def _keys(self, _row: Topic, payload: bytes, now: float) -> None:
+        """Follow a rotation of the manager's key, and ask again for messages that the new key has signed."""
+        changed, keys = self._succession.receive(payload)
+        if changed:
+            self._pin()
+            if self._link is not None:
+                self._link.subscribe(POLICY)
+                self._parts.blocklist.ask(now)
+        if keys is not None:
+            self._parts.delivery.accept(keys.accepts)
 
     def _policy(self, _row: Topic, payload: bytes, _now: float) -> None:
         policy = self._parts.policy

@@ -51,6 +51,10 @@ class ManagerTime:
         """The manager's time now in epoch seconds; None before its first message."""
         return None if self._offset is None else self._clock.monotonic() + self._offset
 
+    def latest_now(self) -> float:
+        """Return the later of the manager's time and this host's wall clock: the one by which signing keys end."""
+        return max(self._clock.wall(), self.known or 0.0)
+
     def now(self) -> float:
         """Return the manager's time; this host's wall clock before its first message."""
         known = self.known

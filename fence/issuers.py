@@ -6,6 +6,7 @@ from typing import Literal
 from fence import request_verification
 from fence.config import Config
 from fence.manifest import Manifest
+from fence.successions import Successions
 
 Source = Literal["policy", "blocklist"]
 SOURCES: tuple[Source, ...] = ("policy", "blocklist")
@@ -25,6 +26,7 @@ class Issuers:
     def __init__(self, config: Config, manifest: Manifest) -> None:
         self._config = config
         self._manifest = manifest
+        self.successions = Successions(config.sign_keys, manifest)
 
     def number(self, source: Source) -> int:
         """Return the version of the last applied policy, or the sequence of the last applied blocklist.
@@ -57,15 +59,22 @@ class Issuers:
         return (self._manifest.state(f"{kind}_id") or "") if not key or self._is_trusted(key) else ""
 
     def _is_trusted(self, key: str) -> bool:
-        return key in {each.hex() for each in self._config.sign_keys}
+        return self.successions.is_trusted(bytes.fromhex(key))
 
     def _issuer(self, source: Source) -> tuple[str, str, str]:
         """Return signer's key, addressee and agent of the last applied message; empty where they are not known."""
         words = (self._manifest.state(f"{source}_issuer") or "||").split("|")
         return words[0], words[1], words[2]
 
-    def verify(self, topic: str, payload: bytes) -> request_verification.ManagedRequest:
+    def verify(self, topic: str, payload: bytes, now: float) -> request_verification.ManagedRequest:
         """Verify and parse a message; where fence.conf names no agent or organization, the first message decides.
+
+        Its key becomes the first of its chain, so that a rotation of the manager's key leaves names and numbers.
+
+        Args:
+            topic: the topic below the root.
+            payload: the message, byte for byte.
+            now: the time by which signing keys end, seconds since 1970.
 
         Raises:
             request_verification.UntrustedRequest: the message is not for this host or not signed by the manager.
@@ -82,8 +91,9 @@ class Issuers:
                 f" `panguard guard install` again, or set {setting} in fence.conf"
             )
         managed = request_verification.verify(
-            topic, payload, self._config.sign_keys, wanted["agents"], wanted["organizations"]
+            topic, payload, self.successions.accepted(now), wanted["agents"], wanted["organizations"]
         )
+        managed.key = self.successions.family(managed.key)
         if not known[kind]:
             self._manifest.change([], [], {f"{kind}_id": named, f"{kind}_key": managed.key.hex()})
         return managed

@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -137,6 +138,13 @@ class DataDirectory:
         with suppress(SetupError, TokenError):  # a damaged file is no token's
             if EnrollmentToken.parse(self._read(_ENROLLMENT_TOKEN_FILE)).token_id == token.token_id:
                 self.replace_enrollment_token(str(token))
+
+    def name_sign_key(self, sign_key: str) -> None:
+        """Write a rotated signing key to the enrollment token's file, if there is one."""
+        with suppress(SetupError, TokenError):
+            token = EnrollmentToken.parse(self._read(_ENROLLMENT_TOKEN_FILE))
+            if token.sign_key != sign_key:
+                self.replace_enrollment_token(str(replace(token, sign_key=sign_key)))
 
     def replace_enrollment_token(self, text: str) -> None:
         """Replace the text of the token after a rotation, or a change of the manager's details in it."""

@@ -78,6 +78,7 @@ class ManagerKeyring:
         self._former_seal_keys = tuple(map(_seal_key, former))
 
     def _use(self, seed: bytes) -> None:
+        self.seed = seed
         self.sign_key = Ed25519PrivateKey.from_private_bytes(derive(seed, b"sign"))
         self._seal_key = _seal_key(seed)
 

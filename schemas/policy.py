@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StringCo
 from schemas.identifiers import AgentId, Label, OrganizationId
 from schemas.model import Timestamp, WireModel
 from schemas.presence import Count, Digest, Enforced, Mode, PolicyState
+from schemas.succession import PublicKey
 from schemas.threats import Severity
 
 _LONGEST_DURATION = 10 * 366 * 86_400
@@ -286,6 +287,9 @@ class PolicyApplied(WireModel):
     error: Annotated[str, StringConstraints(max_length=1024)] | None = None
     sent_at: Timestamp
     enforced: Enforced | None = None
+    sign_key: PublicKey | None = Field(
+        default=None, description="the newest of the manager's keys that the guard trusts"
+    )
 
 
 def default_sections() -> dict[str, Any]:

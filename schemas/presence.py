@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints
 
 from schemas.limits import LOGINS_IN_HEARTBEAT
 from schemas.model import Timestamp, WireModel
+from schemas.succession import MOST_LINKS, Succession
 
 Session = Annotated[int, Field(ge=0, le=2**53 - 1)]
 """Counter of an agent's connections; it never decreases."""
@@ -164,7 +165,10 @@ class ManagerPresence(WireModel):
 
 
 class ManagerKeys(WireModel):
-    """The manager's public keys, base64url; a guard trusts them if its token has the same `sign_key`."""
+    """The manager's public keys, base64url, signed by `sign_key`.
+
+    A guard trusts them if `sign_key` is the key that its token names, or a successor of it by `successions`.
+    """
 
     sign_key: Annotated[str, StringConstraints(min_length=43, max_length=43)]
     seal_key: Annotated[str, StringConstraints(min_length=43, max_length=43)]
@@ -175,4 +179,7 @@ class ManagerKeys(WireModel):
             description="what the manager takes beyond the first release, such as `threats.batch`; readers ignore "
             "unknown words",
         )
+    )
+    successions: Annotated[list[Succession], Field(max_length=MOST_LINKS)] | None = Field(
+        default=None, description="the rotations of the signing key whose 30 days have not ended, oldest first"
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import Field, StringConstraints
 
 from schemas import message_codes
@@ -135,6 +135,14 @@ class TrustedKeys:
             if key != self.current and not link.compromised and link.number not in self.ended and now < link.ends_at
         ]
         return (self.current, *former)
+
+    def signer(self, topic: str, payload: bytes, now: float) -> Ed25519PublicKey | None:
+        """Return the accepted key that has signed a message on a topic below the root; None if none has."""
+        for text in self.accepted(now):
+            key = public_sign_key(text)
+            if message_codes.has_signature(key, topic, payload):
+                return key
+        return None
 
     def at(self, now: float) -> "TrustedKeys":
         """Return these keys with the ends that are reached now."""

@@ -49,9 +49,11 @@ def names_of(token: EnrollmentToken | None, data: Path, *, over_http: bool) -> E
         enrolled = IdentityFile(data, over_http=over_http).identity.enrolled if known else None
     if enrolled is None:
         return EnrollmentNames(sign_key)
-    if sign_key and enrolled.sign_key and sign_key != enrolled.sign_key:
-        return EnrollmentNames(sign_key, enrolled.sign_key, is_other_manager=True)
-    return EnrollmentNames(sign_key, enrolled.sign_key, enrolled.agent_id, enrolled.organization_id)
+    trusted = enrolled.trusted
+    registered_key = "" if trusted is None else trusted.current
+    if sign_key and trusted is not None and not trusted.knows(sign_key):
+        return EnrollmentNames(sign_key, registered_key, is_other_manager=True)
+    return EnrollmentNames(sign_key, registered_key, enrolled.agent_id, enrolled.organization_id)
 
 
 def new(user: str, names: EnrollmentNames, never: Iterable[str]) -> str:

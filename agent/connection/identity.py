@@ -13,6 +13,7 @@ from agent.storage.files import write_private
 from schemas import message_codes
 from schemas.identifiers import AgentId, ClientId, OrganizationId
 from schemas.keys import SECRET_LENGTH, AgentKeys, new_secret, public_sign_key
+from schemas.succession import Succession, TrustedKeys
 
 IDENTITY = "identity.json"
 """The file name of the identity in the data directory."""
@@ -48,6 +49,8 @@ class _Stored(BaseModel):
     agent_id: AgentId | None = None
     organization_id: OrganizationId | None = None
     sign_key: str | None = None
+    successions: list[Succession] = []
+    ended_successions: list[int] = []
     pending: PendingRegistration | None = None
     http: _StoredToken | None = None
 
@@ -62,12 +65,25 @@ class Enrolled:
         sign_key: The manager's public signing key, base64url, pinned. Empty over HTTP, where the connection
             authenticates the manager.
         token: The bearer token that the manager gave; empty over MQTT.
+        successions: The rotations of the pinned key that this guard has followed.
+        ended: The numbers of those whose end was reached.
     """
 
     agent_id: str
     organization_id: str
     sign_key: str = ""
     token: str = field(default="", repr=False)
+    successions: tuple[Succession, ...] = ()
+    ended: frozenset[int] = frozenset()
+
+    @property
+    def trusted(self) -> TrustedKeys | None:
+        """The signing keys that this guard trusts; None over HTTP."""
+        return TrustedKeys(self.sign_key, self.successions, self.ended) if self.sign_key else None
+
+    def trusting(self, trusted: TrustedKeys) -> "Enrolled":
+        """Return the registration with other signing keys."""
+        return replace(self, sign_key=trusted.root, successions=trusted.links, ended=trusted.ended)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +163,16 @@ class IdentityFile:
         if enrolled is not None and enrolled.organization_id != organization_id:
             self._save(replace(self._identity, enrolled=replace(enrolled, organization_id=organization_id)))
 
+    def trust(self, trusted: TrustedKeys) -> None:
+        """Store the signing keys that this guard trusts after a rotation.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        enrolled = self._identity.enrolled
+        if enrolled is not None and enrolled.trusted not in {None, trusted}:
+            self._save(replace(self._identity, enrolled=enrolled.trusting(trusted)))
+
     def await_answer(self, pending: PendingRegistration | None) -> None:
         """Store an unanswered registration; None clears it."""
         if pending != self._identity.pending:
@@ -187,6 +213,8 @@ def _to_stored(identity: Identity, by_mqtt: Enrolled | None, by_http: Enrolled |
         "agent_id": by_mqtt and by_mqtt.agent_id,
         "organization_id": by_mqtt and by_mqtt.organization_id,
         "sign_key": by_mqtt and by_mqtt.sign_key,
+        "successions": [json.loads(link.body()) for link in by_mqtt.successions] if by_mqtt else [],
+        "ended_successions": sorted(by_mqtt.ended) if by_mqtt else [],
         "pending": identity.pending and identity.pending.model_dump(),
         "http": by_http
         and {"agent_id": by_http.agent_id, "organization_id": by_http.organization_id, "token": by_http.token},
@@ -203,7 +231,13 @@ def _secret(stored: _Stored) -> bytes:
 
 def _enrolled(stored: _Stored) -> Enrolled | None:
     if stored.agent_id and stored.organization_id and stored.sign_key:
-        return Enrolled(stored.agent_id, stored.organization_id, stored.sign_key)
+        return Enrolled(
+            stored.agent_id,
+            stored.organization_id,
+            stored.sign_key,
+            successions=tuple(stored.successions),
+            ended=frozenset(stored.ended_successions),
+        )
     return None
 
 

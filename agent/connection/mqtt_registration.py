@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from agent.clock import Clock
 from agent.connection.identity import Enrolled, PendingRegistration
+from agent.connection.key_succession import followed
 from agent.connection.registration import Accepted, Outcome, Refused, Unanswered
 from agent.host import HostFacts
 from agent.link.link import Account, Event, Link, MessageReceived, Opened
@@ -16,8 +17,8 @@ from schemas.decoding import DecodeError, decode
 from schemas.errors import KeyMaterialError
 from schemas.keys import EnrollmentToken, public_sign_key, seal
 from schemas.model import utc
-from schemas.presence import ManagerKeys
 from schemas.registration import Registration, RegistrationReply, Rejection
+from schemas.succession import TrustedKeys
 from schemas.topics import MANAGER_KEYS, REGISTRATION, REGISTRATION_REPLY
 
 _log = EventLog("enroll")
@@ -31,6 +32,7 @@ class RegistrationFields:
 
     Attributes:
         token: The enrollment token, with the manager's signing key.
+        trusted: The signing keys that are trusted by it: the token's, and what this guard knows of its successors.
         secret: The guard's secret.
         facts: The host facts.
         organization: The requested organization, if any.
@@ -44,6 +46,7 @@ class RegistrationFields:
     organization: str | None = None
     site: str | None = None
     tags: tuple[str, ...] = ()
+    trusted: TrustedKeys | None = None
 
     def __repr__(self) -> str:
         """Return a text without the secret."""
@@ -76,7 +79,7 @@ class MqttRegistration:
         self._settings = settings
         self._clock = clock
         self._started = started
-        self._key = public_sign_key(fields.token.sign_key)
+        self._trusted = fields.trusted or TrustedKeys(fields.token.sign_key)
         self._keep = keep
         self._client_id = pending.client_id if pending else secrets.token_hex(16)
         self._payload = pending.payload.encode() if pending else None
@@ -96,7 +99,7 @@ class MqttRegistration:
                 self._sent = 0
                 self.due = now + self._settings.registration_timeout
                 link.subscribe(REGISTRATION_REPLY, MANAGER_KEYS)  # subscribe to the reply first: it may arrive at once
-            case MessageReceived(row, payload) if row is MANAGER_KEYS and self._sent == 0:
+            case MessageReceived(row, payload) if row is MANAGER_KEYS:
                 return self._keys(link, payload, now)
             case MessageReceived(row, payload) if row is REGISTRATION_REPLY:
                 return self._answer(payload)
@@ -114,16 +117,19 @@ class MqttRegistration:
         return None
 
     def _keys(self, link: Link, payload: bytes, now: float) -> Outcome | None:
-        if not message_codes.has_signature(self._key, MANAGER_KEYS.below_root(), payload):
-            return Unanswered("this broker's manager is not the one that issued the token; take a token from it")
+        self._trusted, keys = followed(self._trusted, payload, self._clock.wall())
+        if self._sent:
+            return None  # a rotation between the registration and its reply is followed
+        if keys is None:
+            return Unanswered(
+                "this broker's manager is not the one that issued the token, or its signing key was replaced more than"
+                " 30 days ago; take a token of today from it"
+            )
         try:
-            keys = decode(ManagerKeys, payload, MANAGER_KEYS.limit)
-            if keys.sign_key != self._fields.token.sign_key:
-                return Unanswered("the manager announces another key than the token names; take a new token from it")
             if self._payload is None:
                 self._payload = self._registration(keys.seal_key)
                 self._keep(PendingRegistration(client_id=self._client_id, payload=self._payload.decode()))
-        except (DecodeError, KeyMaterialError) as error:
+        except KeyMaterialError as error:
             return Unanswered(f"the manager's keys cannot be read: {error}")
         self._send(link, now)
         return None
@@ -159,7 +165,7 @@ class MqttRegistration:
 
     def _answer(self, payload: bytes) -> Outcome | None:
         topic = REGISTRATION_REPLY.below_root(self._client_id)
-        if not message_codes.has_signature(self._key, topic, payload):
+        if not message_codes.has_signature(public_sign_key(self._trusted.current), topic, payload):
             _log.warning("registration_reply_ignored", reason="its signature is not the manager's")
             return None
         answer = _read(payload)
@@ -171,7 +177,7 @@ class MqttRegistration:
                 _log.warning("registration_reply_ignored", reason="the registration was changed on its way")
                 return None
             return Refused(answer.error, answer.reason)
-        enrolled = Enrolled(answer.agent_id, answer.organization_id, self._fields.token.sign_key)
+        enrolled = Enrolled(answer.agent_id, answer.organization_id).trusting(self._trusted)
         return Accepted(enrolled, answer.session)
 
 

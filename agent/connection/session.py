@@ -29,6 +29,7 @@ _log = EventLog("session")
 
 # The maximum number of retained messages kept that a broker sends before it acknowledges the subscription.
 _MOST_EARLY = 16
+# A rotation of the manager's key is read before the messages that the new key has signed.
 _SUBSCRIPTIONS = (PRESENCE, MANAGER_KEYS, RECEIPTS, POLICY, BLOCKLIST_CHANGES)
 
 

@@ -6,7 +6,7 @@ Only the transport in use is imported, because the other client library would wa
 from collections.abc import Callable
 
 from agent.clock import Clock
-from agent.connection.identity import IdentityFile
+from agent.connection.identity import Enrolled, IdentityFile
 from agent.connection.registration import RegistrationAttempt
 from agent.errors import ConfigurationError
 from agent.host import HostFacts, host_facts
@@ -17,6 +17,7 @@ from agent.options import Options
 from agent.settings import GuardSettings
 from schemas.keys import EnrollmentToken
 from schemas.loopback import is_loopback
+from schemas.succession import TrustedKeys
 
 _log = EventLog("doors")
 
@@ -107,7 +108,15 @@ def _over_mqtt(
         # A registered agent sends its current facts; only one without an agentId repeats an unanswered registration.
         pending = known.pending if known.enrolled is None else None
         return MqttRegistration(
-            fields=RegistrationFields(token, known.secret, facts(), options.organization, options.site, options.tags),
+            fields=RegistrationFields(
+                token,
+                known.secret,
+                facts(),
+                options.organization,
+                options.site,
+                options.tags,
+                trusted_by(token.sign_key, known.enrolled),
+            ),
             settings=settings,
             clock=clock,
             started=started,
@@ -116,3 +125,9 @@ def _over_mqtt(
         )
 
     return apply
+
+
+def trusted_by(sign_key: str, enrolled: Enrolled | None) -> TrustedKeys:
+    """Return the keys that a token's key stands for: with its successors, where this guard has followed them."""
+    known = None if enrolled is None else enrolled.trusted
+    return known if known is not None and known.knows(sign_key) else TrustedKeys(sign_key)

@@ -5,8 +5,6 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from agent.clock import Clock
 from agent.connection.identity import Enrolled
 from agent.link.link import Link
@@ -15,10 +13,9 @@ from agent.manager_time import ManagerTime
 from agent.respond.desired_measures import span
 from agent.respond.responder import Measure
 from agent.storage.database import Database
-from schemas import message_codes
 from schemas.blocklist import BlocklistChange, BlocklistEntry, BlocklistSnapshot
 from schemas.decoding import DecodeError, decode
-from schemas.keys import public_sign_key
+from schemas.succession import TrustedKeys
 from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES, Topic
 
 _log = EventLog("blocklist")
@@ -59,7 +56,7 @@ class OrganizationBlocklist:
         self._manager_time = ManagerTime(Clock()) if manager_time is None else manager_time
         self.forward = forward
         self._link: Link | None = None
-        self._key: Ed25519PublicKey | None = None
+        self._trusted: TrustedKeys | None = None
         self._waiting: dict[int, BlocklistChange] = {}
         self.due = _NEVER
         row = database.connection.execute("SELECT organization_id, sign_key, sequence FROM blocklist_head").fetchone()
@@ -67,13 +64,16 @@ class OrganizationBlocklist:
         self.sequence: int = 0 if row is None else row[2]
 
     def pin(self, enrolled: Enrolled) -> None:
-        """Set the organization and signing key of the accepted list; delete the list of another organization.
+        """Set organization and signing keys of the accepted list; delete the list of another organization or manager.
 
         Over HTTP there is no key and no list, because the policy contains the entries.
         """
-        self._key = public_sign_key(enrolled.sign_key) if enrolled.sign_key else None
+        self._trusted = enrolled.trusted
+        organization_id, sign_key = self._owner
+        if self._trusted is not None and self._trusted.knows(sign_key):
+            sign_key = enrolled.sign_key
         owner = (enrolled.organization_id, enrolled.sign_key)
-        if owner != self._owner:
+        if (organization_id, sign_key) != owner:
             self._owner = owner
             self._store(0, [], [], whole=True)
 
@@ -106,10 +106,10 @@ class OrganizationBlocklist:
 
     def receive(self, row: Topic, payload: bytes, now: float) -> bool:
         """Apply a snapshot or a change; return whether the sequence changed."""
-        if self._key is None or not payload:
+        if self._trusted is None or not payload:
             return False
         topic = row.below_root(self._owner[0])
-        if not message_codes.has_signature(self._key, topic, payload):
+        if self._trusted.signer(topic, payload, self._manager_time.latest_now()) is None:
             self._ignored["blocklist_forged"] += 1
             return False
         before = self.sequence

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import StringConstraints
 
 from agent.clock import Clock
@@ -16,13 +15,13 @@ from agent.logs import EventLog
 from agent.manager_time import ManagerTime
 from agent.respond.desired_measures import Effective
 from agent.storage.database import Database
-from schemas import message_codes
 from schemas.decoding import DecodeError, decode, validate
 from schemas.identifiers import AgentId, OrganizationId
-from schemas.keys import has_version_proof, public_sign_key
+from schemas.keys import has_version_proof
 from schemas.model import Timestamp, WireModel, utc
 from schemas.policy import SECTIONS, PolicyApplied, PolicySections, digest_of
 from schemas.presence import Count, Digest, PolicyState
+from schemas.succession import TrustedKeys
 from schemas.topics import POLICY
 
 _log = EventLog("policy")
@@ -81,8 +80,7 @@ class PolicyStore:
         self._enforce = enforce
         self._ignored = ignored
         self._agent_id = ""
-        self._key: Ed25519PublicKey | None = None
-        self._sign_key = ""
+        self._trusted: TrustedKeys | None = None
         self._owner = ("", "")
         self.organization_id: str | None = None
         """The organization that the newest accepted policy names."""
@@ -92,20 +90,21 @@ class PolicyStore:
         self._load()
 
     def pin(self, enrolled: Enrolled) -> None:
-        """Set the agentId and signing key of accepted policies; without a key, see `take`.
+        """Set the agentId and signing keys of accepted policies; without a key, see `take`.
 
-        After a change of either, the current policy stays in force until the first policy for the new identity, which
-        may have any version.
+        After a change of agent or manager, though not after a rotation of the manager's key, the current policy stays
+        in force until the first policy for the new identity, which may have any version.
         """
-        self._agent_id, self._sign_key = enrolled.agent_id, enrolled.sign_key
-        self._key = public_sign_key(enrolled.sign_key) if enrolled.sign_key else None
-        if self._owner != (self._agent_id, self._sign_key):
+        self._agent_id, self._trusted = enrolled.agent_id, enrolled.trusted
+        agent_id, sign_key = self._owner
+        same = sign_key == enrolled.sign_key or (self._trusted is not None and self._trusted.knows(sign_key))
+        if agent_id != self._agent_id or not same:
             self.in_force = None
 
     @property
     def is_signed(self) -> bool:
         """Whether policies come with the manager's signature, which the fence asks for."""
-        return self._key is not None
+        return self._trusted is not None
 
     @property
     def version(self) -> int | None:
@@ -114,10 +113,10 @@ class PolicyStore:
 
     def receive(self, payload: bytes) -> PolicyApplied | None:
         """Verify and apply a signed policy; return the acknowledgement, None for a rejected policy."""
-        key = self._key
-        if not payload or key is None:
+        trusted = self._trusted
+        if not payload or trusted is None:
             return None  # an empty payload clears the retained policy: the agent was removed
-        return self._consider(lambda: self._verified(payload, key))
+        return self._consider(lambda: self._verified(payload, trusted))
 
     def take(self, document: Mapping[str, Any]) -> PolicyApplied | None:
         """Apply an unsigned policy from the manager's HTTP answer; return the acknowledgement, None if rejected.
@@ -125,7 +124,7 @@ class PolicyStore:
         The connection authenticates it: the guard polled with its own token. A guard with a pinned signing key accepts
         no unsigned policy.
         """
-        if self._key is not None or not self._agent_id:
+        if self._trusted is not None or not self._agent_id:
             self._ignored["policy_unsigned"] += 1
             return None
         return self._consider(lambda: self._answered(document))
@@ -150,8 +149,9 @@ class PolicyStore:
         self.organization_id = head.organization_id
         return self._apply(head, document)
 
-    def _verified(self, payload: bytes, key: Ed25519PublicKey) -> tuple[PolicyHead, dict[str, Any]]:
-        if not message_codes.has_signature(key, POLICY.below_root(self._agent_id), payload):
+    def _verified(self, payload: bytes, trusted: TrustedKeys) -> tuple[PolicyHead, dict[str, Any]]:
+        key = trusted.signer(POLICY.below_root(self._agent_id), payload, self._manager_time.latest_now())
+        if key is None:
             raise _RejectedError("policy_forged")
         try:
             head = decode(PolicyHead, payload, POLICY.limit)
@@ -207,10 +207,11 @@ class PolicyStore:
             return {}
 
     def _store(self, head: PolicyHead, kept: dict[str, Any], state: PolicyState, error: str | None) -> None:
-        row = (self._agent_id, self._sign_key, head.body(), json.dumps(kept), str(state), error)
+        root = self._trusted.root if self._trusted is not None else ""
+        row = (self._agent_id, root, head.body(), json.dumps(kept), str(state), error)
         with self._database.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO policy VALUES (1, ?, ?, ?, ?, ?, ?)", row)
-        self._owner, self.error = (self._agent_id, self._sign_key), error
+        self._owner, self.error = (self._agent_id, root), error
 
     def _load(self) -> None:
         row = self._database.connection.execute(
@@ -235,6 +236,7 @@ class PolicyStore:
             digest=policy.digest,
             state=state,
             error=error and error[:_MAX_ERROR],
+            sign_key=None if self._trusted is None else self._trusted.current,
             sent_at=utc(self._clock.wall()),
         )
 

@@ -30,6 +30,7 @@ from agent.respond.responder import EnforcementKind, Kind, Measure, Responder, R
 from schemas.model import iso, utc
 from schemas.policy import Blocklist, PolicySections
 from schemas.presence import Enforced, Mode
+from schemas.succession import TrustedKeys
 from schemas.threats import ResponseTaken
 
 _log = EventLog("enforcement")
@@ -278,6 +279,11 @@ class Enforcement:
         fence = self.fence
         if fence is not None and self._acts and number != fence.number(source):
             fence.take(source, topic, payload)
+
+    def trust(self, trusted: TrustedKeys | None) -> None:
+        """Pass the manager's signing keys that this guard trusts on to the fence, in mode learning too."""
+        if self.fence is not None:
+            self.fence.trust(trusted)
 
     def lacks(self, source: Source, number: int | None) -> bool:
         """Return whether the fence enforces another policy or blocklist than this one.

@@ -1,6 +1,7 @@
 """The guard's side of the fence: asks for measures, passes on signed messages, and knows what the fence enforces."""
 
 import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from agent.respond.decision import MeasureKind
 from agent.respond.fence_client import FenceClient, FenceError
 from agent.respond.responder import EnforcementKind
 from schemas.presence import Enforced, Unenforced
+from schemas.succession import TrustedKeys
 
 _log = EventLog("fence")
 
@@ -86,6 +88,8 @@ class Fence:
 
         self.due = 0.0
         self.in_trial = False
+        self._trusted: TrustedKeys | None = None
+        self._refused_key = ""
 
     @property
     def kind(self) -> EnforcementKind:
@@ -136,9 +140,31 @@ class Fence:
             answer = self._ask("status")
             self.ports, self.ssh_ports = _ports(answer.get("protectedPorts")), _ports(answer.get("sshPorts"))
         self._note(answer)
+        self._pass_keys_on()
         holds = self.state.get("measures") or self.state.get("waiting")
         busy = self.missing is not None or self.stopped or holds or self._refused
         self.due = now + (_TRIAL_CHECK_EVERY if self.in_trial else CHECK_EVERY if busy else IDLE_CHECK_EVERY)
+
+    def trust(self, trusted: TrustedKeys | None) -> None:
+        """Set the manager's signing keys that this guard trusts; the fence follows their rotations by itself."""
+        self._trusted = trusted
+        self._refused_key = ""
+        self._pass_keys_on()
+
+    def _pass_keys_on(self) -> None:
+        """Give the fence the rotations that it has not followed, unless it has refused them."""
+        trusted, known = self._trusted, self.state.get("signKeys")
+        if trusted is None or not trusted.links or not isinstance(known, list) or trusted.current in known:
+            return
+        if trusted.current == self._refused_key:
+            return
+        answer = self._ask("keys", successions=[json.loads(link.body()) for link in trusted.links])
+        if answer.get("ok"):
+            self._refused.clear()
+            self._note(answer)
+        else:
+            self._refused_key = trusted.current
+            _log.warning("fence_refused", source="keys", reason=_short(answer.get("reason")))
 
     def decide(self, measure: MeasureKind, value: str, seconds: float, reason: str, *, ssh: bool) -> Outcome:
         """Ask for a measure of the guard's own decision.

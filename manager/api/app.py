@@ -34,6 +34,7 @@ from manager.api.routes import (
     events,
     feeds,
     incidents,
+    keys,
     monitoring,
     notifications,
     now,
@@ -60,7 +61,7 @@ _ABOUT = (
 )
 _ROUTERS = (
     monitoring, now, registration, agents, agent_changes, agent_policy, rule_policies, threats, events, policies,
-    policy_groups, policy_revisions, incidents, blocks, feeds, allowlist, responses, protection, tokens, access,
+    policy_groups, policy_revisions, incidents, blocks, feeds, allowlist, responses, protection, tokens, keys, access,
     session, audit, notifications, documentation, console,
 )  # fmt: skip
 _BODIES = (
@@ -68,6 +69,7 @@ _BODIES = (
     blocks.NewBlockBody, blocks.BlockImportBody,
     incidents.WorkBody, incidents.NoteBody, threats.RecognitionBody,
     allowlist.NewAllowance, policy_revisions.ComparisonBody, policy_revisions.RollbackBody, tokens.NewToken,
+    keys.KeyRotation, keys.KeyRollback,
     access.NewAccessToken, access.Rotation, notifications.PauseBody, notifications.AcknowledgementBody,
     notifications.MuteBody, session.SignIn, responses.ResponseChoiceBody, rule_policies.NewPolicy,
     HttpRegistration, HttpHeartbeat, HttpEvents,

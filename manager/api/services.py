@@ -68,6 +68,7 @@ class Services:
         channels: names of the notification channels.
         notifications: the state of the channels.
         on_token_rotated: called with an enrollment token whose secret was replaced.
+        on_keys_changed: called after a change of the signing key.
         stream: the fleet's events.
         user_names: masks user names that are no account, for viewers.
         tickets: tickets for the stream.
@@ -100,6 +101,7 @@ class Services:
     channels: frozenset[str] = frozenset()
     notifications: Notifications = field(default_factory=NoNotifications)
     on_token_rotated: Callable[[EnrollmentToken], None] = lambda _token: None
+    on_keys_changed: Callable[[], None] = lambda: None
     stream: EventStream = field(default_factory=EventStream)
     user_names: UserNames = field(default_factory=lambda: UserNames(secrets.token_bytes(32)))
     tickets: Tickets = field(default_factory=Tickets)

@@ -16,6 +16,7 @@ from manager.cli.commands import (
     health,
     incidents,
     key_file,
+    keys,
     notifications,
     now,
     policies,
@@ -61,6 +62,7 @@ app.add_typer(clock.app, name="clock")
 app.add_typer(groups.app, name="groups")
 app.add_typer(incidents.app, name="incidents")
 app.add_typer(key_file.app, name="key-file")
+app.add_typer(keys.app, name="keys")
 app.add_typer(notifications.app, name="notifications")
 app.add_typer(policies.app, name="policies")
 app.add_typer(protection.app, name="protection")

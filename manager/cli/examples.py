@@ -117,6 +117,16 @@ panguard manager incidents show inc-0123456789abcdef
 panguard manager stop --data-dir data/manager
 panguard manager key-file rotate --data-dir data/manager
 """,
+        "keys": "panguard manager keys status",
+        "keys status": """
+panguard manager keys status
+panguard manager keys status -o json
+""",
+        "keys rotate": """
+panguard manager keys rotate --dry-run
+panguard manager keys rotate --compromised --yes
+""",
+        "keys rollback": "panguard manager keys rollback",
         "notifications": "panguard manager notifications test ops",
         "notifications list": "panguard manager notifications list",
         "notifications test": "panguard manager notifications test ops",

@@ -9,6 +9,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from schemas.keys import ManagerKeyring
 from schemas.succession import MOST_LINKS, Succession, signed_link
 
+SIGNING_KEYS = "signing_keys"
+"""Name of the sealed value that holds them in the store."""
+
+SEED_LENGTH = 32
+"""Random bytes of a signing key's seed."""
+
 
 class FormerKey(NamedTuple):
     """A signing key that was active before.

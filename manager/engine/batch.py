@@ -150,6 +150,8 @@ class Changes:
     evidence: dict[Indicator, Observed | None] = field(default_factory=dict)
     """Evidence of the never-block rules, in the order of renewal; None where it was dropped."""
     meta: dict[str, str] = field(default_factory=dict)
+    sealed: dict[str, bytes] = field(default_factory=dict)
+    """Secrets of the manager, by name; the store seals them."""
     history: list[HistoryLine] = field(default_factory=list)
     audit: list[AuditEntry] = field(default_factory=list)
     events: list[EventRow] = field(default_factory=list)
@@ -196,6 +198,7 @@ class Changes:
             or self.immunity
             or self.evidence
             or self.meta
+            or self.sealed
             or self.removed
             or self.fleet_revision is not None
         )

@@ -10,11 +10,12 @@ from manager.domain.budget import Budget
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.engine import alerting
-from manager.engine.batch import Batch, CommandAnswer, Publication, ThreatRow
+from manager.engine.batch import Batch, CommandAnswer, ThreatRow
 from manager.engine.clock_monitor import ClockMonitor, StallDetector
 from manager.engine.commands import agent_changes
 from manager.engine.commands.executor import execute
 from manager.engine.commands.operators import OPERATOR_ADDRESSES
+from manager.engine.commands.signing_keys import ENDED_EVERY, end_rotations, keys_publication
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.events import EventRow
 from manager.engine.failure_isolation import isolated
@@ -53,11 +54,6 @@ from manager.engine.ticks import (
 )
 from manager.engine.write_behind import WriteBehind
 from manager.errors import ManagerError, StoreRejected, StoreUnavailable
-from schemas import message_codes
-from schemas.model import utc
-from schemas.presence import ManagerKeys
-from schemas.report_batches import FEATURE
-from schemas.topics import MANAGER_KEYS
 
 log = structlog.get_logger(__name__)
 
@@ -134,6 +130,7 @@ class Engine:
             self._sweep,
             self._write_behind.tick,
             Periodic(ACCESS_INTERVAL, record_access),
+            Periodic(ENDED_EVERY, end_rotations),
             Periodic(EPHEMERAL_INTERVAL, agent_changes.remove_ephemeral),
         )
 
@@ -183,7 +180,7 @@ class Engine:
             self.fleet.liveness.open_door(Door.MQTT, now)
         self.system_events.broker_connected()
         self._broker_access.connected()
-        self._publisher.publish(Publication(MANAGER_KEYS.address(), self._keys(now), retained=True))
+        self._publisher.publish(keys_publication(self.fleet, now.wall))
         for publication in self.fleet.retained_clearing.publications():
             self._publisher.publish(publication)
         if fresh:
@@ -390,10 +387,3 @@ class Engine:
             self.fleet.liveness.open_door(Door.HTTP, now)
             if self._publisher.ready:
                 self.fleet.liveness.open_door(Door.MQTT, now)
-
-    def _keys(self, now: Instant) -> bytes:
-        keyring = self.fleet.keyring
-        keys = ManagerKeys(
-            sign_key=keyring.sign_public, seal_key=keyring.seal_public, sent_at=utc(now.wall), accepts=[FEATURE]
-        )
-        return message_codes.with_signature(keyring.sign_key, MANAGER_KEYS.below_root(), keys.body())

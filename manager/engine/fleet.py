@@ -25,6 +25,7 @@ from manager.domain.response.operator_addresses import Operator, OperatorAddress
 from manager.domain.response.organization_step import ORGANIZATION_RESPONSE, stored_response
 from manager.domain.response.progress import ProgressTracker
 from manager.domain.retention import ClockTrust
+from manager.domain.signing_keys import SigningKeys
 from manager.domain.user_names import UserNames
 from manager.engine.outgoing.retained_clearing import RetainedClearing
 from manager.engine.policies.blocklist_messages import stored_lifts, stored_never_lists, stored_sequences
@@ -98,12 +99,17 @@ class Fleet:
     allowlist: PolicyAllowlist = field(init=False)
     responder: Responder = field(init=False)
     blocklists: Blocklists = field(init=False)
+    signing_keys: SigningKeys = field(init=False)
+    """The signing keys; those of the keyring until `use_signing_keys`."""
+    agents_sign_keys: dict[str, str] = field(default_factory=dict)
+    """The newest signing key that each agent trusts, as it said since the start, by agent id."""
     user_names: UserNames = field(init=False)
     """Masks user names that are no account in everything that is told: events, messages, feeds."""
 
     def __post_init__(self) -> None:
         """Build the parts that depend on other parts."""
         settings = self.settings
+        self.signing_keys = SigningKeys(self.keyring.seed)
         self.user_names = UserNames(self.keyring.user_name_key)
         self.document_warnings.channels = settings.channels
         self.liveness = Liveness(settings.times, self.is_ephemeral)
@@ -122,6 +128,11 @@ class Fleet:
         self.responder = Responder(settings.responder, never_block, new_entry_id)
         self.responder.entries.groups_of = self._groups_of
         self.blocklists = Blocklists(self.responder.entries)
+
+    def use_signing_keys(self, keys: SigningKeys) -> None:
+        """Sign with the active one of these keys from now on; secrets that were sealed for the former ones open."""
+        self.signing_keys = keys
+        self.keyring.use(keys.seed, (each.seed for each in keys.former if each.seed is not None))
 
     def restore(
         self, snapshot: Snapshot, incidents: Iterable[Incident], now: float, pending_step: float = 0.0

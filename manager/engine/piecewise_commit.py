@@ -178,6 +178,7 @@ def _other_pieces(batch: Batch) -> Iterator[Piece]:
     if changes.fleet_revision is not None:
         yield Piece(Changes(fleet_revision=changes.fleet_revision), "fleet")
     yield from _keyed_pieces("meta", changes.meta)
+    yield from _keyed_pieces("sealed", changes.sealed)
     if changes.incident_shift is not None:
         yield Piece(Changes(incident_shift=changes.incident_shift), "clock.step")
     yield from _incident_pieces(changes)

@@ -76,7 +76,9 @@ class Manager:
             admin_text = keyed_id(opened.store_key, self._admin_token)
             keyring = ManagerKeyring(opened.signing_keys.seed, opened.user_name_key)
             self._fleet = Fleet(keyring, engine_settings(settings, transport.ca_fingerprint, admin_text))
+            self._fleet.use_signing_keys(opened.signing_keys)
             self._store = TimedStore(database, opened.store_key, histograms, self._health)
+            self._store.sealed = opened.values
             if settings.organization_response is not None:
                 self._store.set_meta(ORGANIZATION_RESPONSE, settings.organization_response.value)
             snapshot = self._store.load()
@@ -140,6 +142,14 @@ class Manager:
             except OSError as error:  # the caller has the token; the next start writes another
                 log.warning("token_file_not_written", reason=str(error))
 
+    def _follow_keys(self) -> None:
+        """Write the enrollment token with the active signing key to its file; called in any thread."""
+        with self._rotations:
+            try:
+                self.directory.name_sign_key(self._fleet.keyring.sign_public)
+            except OSError as error:  # the token of before works for 30 days; the next start writes it
+                log.warning("token_file_not_written", reason=str(error))
+
     def _http_server(self, registry: CollectorRegistry, queries: StoreQueries) -> ApiServer:
         settings, fleet = self.settings, self._fleet
         services = Services(
@@ -175,6 +185,7 @@ class Manager:
             channels=frozenset(settings.notifications),
             notifications=self.notifier,
             on_token_rotated=self._follow_rotation,
+            on_keys_changed=self._follow_keys,
         )
         self.engine.listeners.append(services.stream.publish)
         return ApiServer(

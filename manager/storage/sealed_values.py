@@ -1,13 +1,13 @@
 """The manager's own secrets in the store, sealed with the key file, and the check that the two belong together."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from peewee import Database
 
-from manager.domain.signing_keys import SigningKeys
+from manager.domain.signing_keys import SEED_LENGTH, SIGNING_KEYS, SigningKeys
 from manager.errors import SetupError
 from manager.key_file import KeyFile
 from manager.storage.connection import holds_secrets
@@ -17,7 +17,6 @@ from schemas.keys import derive
 
 _CHECK = "key_check"
 _CHECKED = b"this database belongs to this key file"
-SIGNING_KEYS = "signing_keys"
 _USER_NAMES = "user_names"
 _PIECE = 1000
 _PROOF_KEY = 32
@@ -70,11 +69,13 @@ class StoreSecrets:
         store_key: seals the secrets of agents and tokens.
         signing_keys: the manager's signing keys.
         user_name_key: masks user names.
+        values: the sealed values, for the writer.
     """
 
     store_key: bytes
     signing_keys: SigningKeys
     user_name_key: bytes
+    values: SealedValues = field(compare=False)
 
     def __repr__(self) -> str:
         """Return a text without the secrets."""
@@ -123,7 +124,7 @@ def open_secrets(database: Database, file: KeyFile, store: Path) -> StoreSecrets
     signing_keys, user_name_key = sealed.get(SIGNING_KEYS), sealed.get(_USER_NAMES)
     if signing_keys is None or user_name_key is None:
         raise SetupError(f"the store {store} lacks sealed keys that belong to it: put a backup in its place")
-    return StoreSecrets(derive(key, b"store"), SigningKeys.load(signing_keys), user_name_key)
+    return StoreSecrets(derive(key, b"store"), SigningKeys.load(signing_keys), user_name_key, sealed)
 
 
 def _after_interrupted_rotation(database: Database, file: KeyFile, store: Path) -> tuple[bytes, SealedValues]:
@@ -142,7 +143,7 @@ def _after_interrupted_rotation(database: Database, file: KeyFile, store: Path) 
 def _seal_first(database: Database, sealed: SealedValues, key: bytes, file: KeyFile, store: Path) -> None:
     statements = Statements(database)
     with database.atomic():
-        seed = key if statements.rows("sealed_values.other_secrets")[0][0] else secrets.token_bytes(len(key))
+        seed = key if statements.rows("sealed_values.other_secrets")[0][0] else secrets.token_bytes(SEED_LENGTH)
         if seed == key and not _opens_rows(statements, derive(key, b"store")):
             raise SetupError(
                 f"this database belongs to another key file: {file.path} does not open the secrets in the store"

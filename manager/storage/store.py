@@ -15,7 +15,7 @@ from manager.domain.console_sessions import ConsoleSession
 from manager.domain.policies.fleet_policies import Revision, Scope, Sections, check_shape
 from manager.engine.batch import Changes
 from manager.engine.ports import Pruned, PruneOrder, Snapshot, StoredPolicy, StoreSizes
-from manager.errors import StoreUnavailable
+from manager.errors import StoreRejected, StoreUnavailable
 from manager.storage.archive import StoredArchive
 from manager.storage.connection import close_store
 from manager.storage.events import EVENTS_KEPT, StoredEvents
@@ -27,6 +27,7 @@ from manager.storage.protection import StoredProtection
 from manager.storage.pruning import Pruner
 from manager.storage.responses import StoredResponses
 from manager.storage.rows import AgentRows, SecretCipher, TokenRows, access_row, access_token, vitals_row
+from manager.storage.sealed_values import SealedValues
 from manager.storage.statements import Statements
 from manager.storage.threat_index import indexer
 from manager.storage.threat_index.bitmaps import SLICE
@@ -88,6 +89,8 @@ class PeeweeStore:
         self._events = StoredEvents(statements, events_kept)
         self._wal = WalBound(database)
         self._begun: ExitStack | None = None
+        self.sealed: SealedValues | None = None
+        """Seals the manager's own secrets; None where no key file was opened."""
 
     @property
     def archive(self) -> StoredArchive:
@@ -227,6 +230,11 @@ class PeeweeStore:
         self._wal.enforce()
         return pruned
 
+    def _seal(self, name: str, value: bytes) -> None:
+        if self.sealed is None:
+            raise StoreRejected("no key file seals this store")
+        self.sealed.put(name, value)
+
     def close(self) -> None:
         """Checkpoint the WAL into the store's file and close the connection."""
         close_store(self._database)
@@ -285,6 +293,8 @@ class PeeweeStore:
             self._write_sessions(changes)
         if changes.meta:
             write("meta.upsert", changes.meta.items())
+        for name, value in changes.sealed.items():
+            self._seal(name, value)
 
     def _write_sessions(self, changes: Changes) -> None:
         """Write the console's sessions, and delete those that have ended."""

@@ -9,6 +9,7 @@ from manager.domain.agents.registry import Takeover
 from manager.domain.http_reports import PreparedReport, prepare
 from manager.domain.instant import Instant
 from manager.domain.response.response_record import REMEMBERED
+from manager.domain.signing_keys import SIGNING_KEYS, SigningKeys
 from manager.engine.batch import Publication
 from manager.engine.clock_monitor import pending_step
 from manager.engine.commands.requests import CreateToken
@@ -17,6 +18,7 @@ from manager.engine.fleet import Fleet
 from manager.engine.inbox import Command, Inbound
 from manager.engine.settings import EngineSettings
 from manager.storage import tables
+from manager.storage.sealed_values import SealedValues
 from manager.storage.store import PeeweeStore
 from schemas import topics
 from schemas.decoding import decode
@@ -99,7 +101,11 @@ class Bench:
         self.database = open_migrated(path)
         tables.database.initialize(self.database)
         self.store = PeeweeStore(self.database, self.keyring.store_key)
+        self.store.sealed = SealedValues(self.database, bytes(32))
         self.fleet = Fleet(self.keyring, self.settings)
+        kept = self.store.sealed.get(SIGNING_KEYS)
+        if kept is not None:
+            self.fleet.use_signing_keys(SigningKeys.load(kept))
         snapshot = self.store.load()
         step = pending_step(snapshot.meta, self.settings.boot_id, self.now)
         incidents = self.store.archive.responding(self.wall - step - REMEMBERED)

@@ -20,6 +20,7 @@ from manager.engine.commands.audit import (
 from manager.engine.commands.enrollment_tokens import find_token
 from manager.engine.commands.http_agent_requests import CreatePolicy
 from manager.engine.commands.incidents import surviving_incident
+from manager.engine.commands.key_requests import RollBackKeys, RotateKeys
 from manager.engine.commands.policies import scope_of
 from manager.engine.commands.requests import (
     AcceptClock,
@@ -153,6 +154,15 @@ def _revision(context: Context, _request: Any) -> AuditState:
     return {"revision": context.fleet.policies.revision}
 
 
+def _signing_keys(context: Context, _request: Any) -> AuditState:
+    keys = context.fleet.signing_keys
+    return {
+        "signKey": keys.public,
+        "number": keys.number,
+        "compromised": [each.public for each in keys.former if each.compromised],
+    }
+
+
 _RULES: dict[type, AuditRule] = {
     SetPolicy: AuditRule(
         lambda request: "policy.remove" if request.document is None else "policy.set",
@@ -204,6 +214,8 @@ _RULES: dict[type, AuditRule] = {
     SetOrganizationResponse: AuditRule(
         lambda _request: "responses.organization", lambda _request: "fleet", _organization_response
     ),
+    RotateKeys: AuditRule(lambda _request: "keys.rotate", lambda _request: "signing key", _signing_keys),
+    RollBackKeys: AuditRule(lambda _request: "keys.rollback", lambda _request: "signing key", _signing_keys),
     FreezeResponses: AuditRule(
         lambda request: "responses.freeze" if request.frozen else "responses.thaw", lambda _request: "fleet", _frozen
     ),

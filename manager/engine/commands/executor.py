@@ -17,11 +17,13 @@ from manager.engine.commands import (
     http_agent_requests,
     http_agents,
     incidents,
+    key_requests,
     notifications,
     operators,
     policies,
     policy_explanation,
     requests,
+    signing_keys,
     threats,
 )
 from manager.engine.commands.audit_rules import audited
@@ -47,6 +49,9 @@ _COMMANDS: dict[type, Callable[[Context, Any], Any]] = {
     requests.CreateToken: enrollment_tokens.create_token,
     requests.RotateToken: enrollment_tokens.rotate_token,
     requests.RevokeToken: enrollment_tokens.revoke_token,
+    key_requests.ReadKeys: signing_keys.read_keys,
+    key_requests.RotateKeys: signing_keys.rotate_keys,
+    key_requests.RollBackKeys: signing_keys.roll_back_keys,
     access_requests.CreateAccess: access.create_access,
     access_requests.RotateAccess: access.rotate_access,
     access_requests.RevokeAccess: access.revoke_access,

@@ -12,7 +12,7 @@ from manager.engine.messages.report_decoding import DecodedReport, UndecodedRepo
 from manager.engine.messages.verification import InvalidMessage, verify
 from manager.engine.policies import restored_store
 from manager.engine.response import emergency_response
-from schemas.keys import has_version_proof
+from schemas.keys import has_version_proof, public_sign_key
 from schemas.message_codes import content_digest
 from schemas.policy import PolicyApplied
 from schemas.presence import Heartbeat, PolicyState, Presence
@@ -73,6 +73,8 @@ def on_heartbeat(context: Context, agent: Agent, message: Heartbeat, _payload: b
 
 def on_policy_applied(context: Context, agent: Agent, message: PolicyApplied, _payload: bytes) -> None:
     """Handle an agent's acknowledgement that a policy is applied; heartbeats repeat it."""
+    if message.sign_key is not None:
+        context.fleet.agents_sign_keys[agent.agent_id] = message.sign_key
     at, _ = agent.clock.event_time(message.sent_at.timestamp(), context.batch.now.wall)
     if message.enforced is not None and at >= agent.in_force.reported_at:
         condition.record_enforced(context, agent, message.enforced)
@@ -150,7 +152,9 @@ def _record_applied_policy(context: Context, agent: Agent) -> None:
 def _has_proof(context: Context, agent: Agent, version: int, digest: str | None, proof: str | None) -> bool:
     if digest is None or proof is None:
         return False
-    return has_version_proof(context.fleet.keyring.sign_key.public_key(), agent.agent_id, version, digest, proof)
+    keys = context.fleet.signing_keys
+    proving = (keys.public, *(each.public for each in keys.former if not each.compromised))
+    return any(has_version_proof(public_sign_key(key), agent.agent_id, version, digest, proof) for key in proving)
 
 
 HANDLERS: dict[Topic, Callable[[Context, Agent, Any, bytes], None]] = {
