@@ -45,7 +45,24 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
         "instance": "0123456789abcdef",
         "since": NOW,
     },
-    ManagerKeys: {"signKey": "A" * 43, "sealKey": "B" * 42 + "A", "sentAt": NOW, "accepts": ["threats.batch"]},
+    ManagerKeys: {
+        "signKey": "A" * 43,
+        "sealKey": "B" * 42 + "A",
+        "sentAt": NOW,
+        "accepts": ["threats.batch"],
+        "successions": [
+            {
+                "number": 1,
+                "predecessor": "C" * 42 + "A",
+                "successor": "A" * 43,
+                "issuedAt": NOW,
+                "until": NOW,
+                "compromised": False,
+                "predecessorSignature": "A" * 86,
+                "successorSignature": "B" * 85 + "A",
+            }
+        ],
+    },
     Registration: {
         "hostname": "srv-01.example",
         "os": "Debian GNU/Linux 12",
@@ -195,6 +212,7 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
         "error": "no room",
         "sentAt": NOW,
         "enforced": _ENFORCED,
+        "signKey": "A" * 43,
     },
     BlocklistSnapshot: {
         "organizationId": "acme",
