@@ -1,0 +1,98 @@
+"""A rotation of the signing key with real processes: a manager, and guards that are online, away, new or over HTTP."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.keys import EnrollmentToken
+from tests.support.processes import GuardProcess, ManagerProcess
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def _keys(manager: ManagerProcess, *words: str) -> dict[str, Any]:
+    """Return the answer of `panguard manager keys …`."""
+    command = [sys.executable, "-m", "panguard", "manager", "keys", *words, "-o", "json"]
+    done = subprocess.run(  # noqa: S603 -- our own command
+        [*command, "--data-dir", str(manager.data)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def _obeys(manager: ManagerProcess, hostname: str, confidence: int) -> None:
+    """Set a policy, and wait until a guard has applied it."""
+    manager.request("PUT", "/api/policies/global", {"thresholds": {"autoRespond": confidence}})
+
+    def applied() -> bool:
+        record = manager.agent(hostname)
+        wanted = manager.get("/api/policies/drift")
+        return record.get("status") == "online" and hostname not in {each["hostname"] for each in wanted}
+
+    eventually(applied, 60, f"{hostname} obeys a policy of now")
+
+
+def _identity(guard: GuardProcess) -> dict[str, Any]:
+    return dict(json.loads((guard.data / "identity.json").read_text()))
+
+
+def test_guards_change_over_without_registering_again(tmp_path: Path) -> None:
+    """Online, away, with a token of before, over HTTP: all obey the new key with the id that they had."""
+    with ManagerProcess(tmp_path) as manager:
+        online, away = GuardProcess(manager, "online"), GuardProcess(manager, "away")
+        by_http = GuardProcess(manager, "by-http", url=manager.http)
+        late = GuardProcess(manager, "late")
+        guards = [online, away, by_http, late]
+        try:
+            ids = {guard.hostname: guard.start() for guard in (online, away, by_http)}
+            away.stop()
+            former = _keys(manager, "status")["signKey"]
+            assert _keys(manager, "rotate", "--dry-run")["signKey"] == former
+            shutil.copy(manager.data / "enroll.token", tmp_path / "former.token")
+            new = _keys(manager, "rotate", "--yes")["signKey"]
+            assert new != former
+            token = (manager.data / "enroll.token").read_text()
+            eventually(lambda: EnrollmentToken.parse((manager.data / "enroll.token").read_text()).sign_key == new, 60)
+            assert (
+                EnrollmentToken.parse(token).token_id
+                == EnrollmentToken.parse((tmp_path / "former.token").read_text()).token_id
+            )
+            _obeys(manager, "online", 71)
+            _obeys(manager, "by-http", 72)
+            assert _identity(online)["successions"][0]["successor"] == new
+
+            # Away since before: its own file has the former token still.
+            words = ["--enroll-token-file", str(tmp_path / "former.token")]
+            assert away.start(*words) == ids["away"]
+            _obeys(manager, "away", 73)
+            late.start(*words)
+            _obeys(manager, "late", 74)
+
+            # The manager's restart and the guard's own keep the new key.
+            manager.stop()
+            manager.start()
+            online.stop()
+            assert online.start(*words) == ids["online"]
+            _obeys(manager, "online", 75)
+            state = eventually(lambda: _all_changed(manager, 3), 60, "all guards on the new key")
+            assert state["agents"] == {"changed": 3, "former": 0, "unknown": 0, "http": 1}
+
+            assert _keys(manager, "rollback", "--yes")["signKey"] == former
+            _obeys(manager, "online", 76)
+            _obeys(manager, "away", 77)
+            actions = [entry["action"] for entry in manager.get("/api/audit")]
+            assert [action for action in actions if action.startswith("keys.")] == ["keys.rollback", "keys.rotate"]
+        finally:
+            for guard in guards:
+                guard.stop()
+
+
+def _all_changed(manager: ManagerProcess, count: int) -> dict[str, Any] | None:
+    state = _keys(manager, "status")
+    return state if state["agents"]["changed"] >= count else None
