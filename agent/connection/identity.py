@@ -213,7 +213,7 @@ def _to_stored(identity: Identity, by_mqtt: Enrolled | None, by_http: Enrolled |
         "agent_id": by_mqtt and by_mqtt.agent_id,
         "organization_id": by_mqtt and by_mqtt.organization_id,
         "sign_key": by_mqtt and by_mqtt.sign_key,
-        "successions": [json.loads(link.body()) for link in by_mqtt.successions] if by_mqtt else [],
+        "successions": [link.model_dump(mode="json", by_alias=True) for link in by_mqtt.successions] if by_mqtt else [],
         "ended_successions": sorted(by_mqtt.ended) if by_mqtt else [],
         "pending": identity.pending and identity.pending.model_dump(),
         "http": by_http

@@ -1,7 +1,6 @@
 """The guard's side of the fence: asks for measures, passes on signed messages, and knows what the fence enforces."""
 
 import hashlib
-import json
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -158,7 +157,7 @@ class Fence:
             return
         if trusted.current == self._refused_key:
             return
-        answer = self._ask("keys", successions=[json.loads(link.body()) for link in trusted.links])
+        answer = self._ask("keys", successions=[link.model_dump(mode="json", by_alias=True) for link in trusted.links])
         if answer.get("ok"):
             self._refused.clear()
             self._note(answer)

@@ -113,7 +113,7 @@ class SigningKeys:
             {"public": each.public, "seed": each.seed and each.seed.hex(), "compromised": each.compromised}
             for each in self.former
         ]
-        links = [json.loads(link.body()) for link in self.links]
+        links = [link.model_dump(mode="json", by_alias=True) for link in self.links]
         return json.dumps({"seed": self.seed.hex(), "former": former, "links": links, "number": self.number}).encode()
 
     @classmethod

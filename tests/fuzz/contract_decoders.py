@@ -11,6 +11,7 @@ from manager.api.routes.agent_changes import AgentChange, AgentsChange, PruneBod
 from manager.api.routes.allowlist import NewAllowance
 from manager.api.routes.blocks import BlockImportBody, NewBlockBody
 from manager.api.routes.incidents import NoteBody, WorkBody
+from manager.api.routes.keys import KeyRollback, KeyRotation
 from manager.api.routes.notifications import AcknowledgementBody, MuteBody, PauseBody
 from manager.api.routes.policy_revisions import ComparisonBody, RollbackBody
 from manager.api.routes.responses import ResponseChoiceBody
@@ -58,6 +59,8 @@ BODIES = {
     PolicyHead: _HEADS,
     NewToken: _json({"organizationId": "acme", "site": "b", "tags": ["x"], "expiresAt": "2030-01-01T00:00:00Z"}),
     NewAccessToken: _json({"name": "alice", "role": "viewer", "organizations": ["acme"]}),
+    KeyRotation: _json({"compromised": True, "dryRun": True}, {}),
+    KeyRollback: _json({"dryRun": True}, {}),
     Rotation: _json({"expiresAt": "2030-01-01T00:00:00Z"}, {}),
     SignIn: _json({"token": "pga_x"}),
     NewAllowance: _json({"value": "10.0.0.0/8", "kind": "ip", "organizationId": "acme"}),

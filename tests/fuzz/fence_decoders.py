@@ -18,7 +18,7 @@ from fence.service import Clocks, Peer
 from fence.service import Fence as Service
 from schemas import message_codes
 from tests.fuzz.decoder import Decoder
-from tests.fuzz.place import AGENT, KEYRING, NOW, Place
+from tests.fuzz.place import AGENT, KEYRING, LINK, NOW, Place
 from tests.spoiling import hostile_json
 from tests.support.kernel_twin import KernelTwin
 
@@ -68,6 +68,7 @@ _REQUESTS = st.sampled_from(
         b'{"request":"lift","value":"203.0.113.7"}',
         b'{"request":"lift","id":"fen-1"}',
         b'{"request":"managed","topic":"agents/ag-1/policy","payload":"{}","managerTime":1.5}',
+        b'{"request":"keys","successions":[%b]}' % LINK.body(),
         b'{"request":"still_through","value":"203.0.113.7"}',
         b'{"request":"seen","value":"203.0.113.7","port":22}',
         b'{"request":"list","value":"203.0.113.7","origin":"own"}',

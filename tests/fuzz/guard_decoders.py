@@ -70,7 +70,7 @@ from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES, MANAGER_KEYS, POLICY, R
 from tests import strategies as wire
 from tests.fuzz.broker_decoders import BROKERS_WORDS
 from tests.fuzz.decoder import Decoder
-from tests.fuzz.place import AGENT, CLIENT, KEYRING, NOW, TOKEN, Place
+from tests.fuzz.place import AGENT, CLIENT, KEYRING, LINK, NOW, TOKEN, Place
 from tests.spoiling import hostile, hostile_json, hostile_text
 from tests.unit.agent.fake_link import FakeLink
 
@@ -550,6 +550,7 @@ _identities = st.just(
             "agent_id": AGENT,
             "organization_id": "acme",
             "sign_key": KEYRING.sign_public,
+            "successions": [LINK.model_dump(mode="json", by_alias=True)],
             "pending": {"client_id": CLIENT, "payload": "{}"},
             "http": {"agent_id": AGENT, "organization_id": "acme", "token": "x"},
         }

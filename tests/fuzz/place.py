@@ -15,6 +15,7 @@ from manager.domain.policies.layers import read_document
 from manager.engine.commands.requests import SetPolicy
 from manager.engine.settings import EngineSettings
 from schemas.keys import EnrollmentToken, ManagerKeyring
+from schemas.succession import signed_link
 from schemas.topics import HEARTBEAT
 from tests.integration.api.served import Served
 from tests.support.engine import Bench
@@ -27,6 +28,7 @@ TOKEN = EnrollmentToken("tok-1", bytes(16), KEYRING.sign_public)
 AGENT = "ag-0123456789abcdef"
 CLIENT = "0123456789abcdef0123456789abcdef"
 NOW = 1_800_000_000.0
+LINK = signed_link(KEYRING.sign_key, ManagerKeyring(bytes(range(1, 33))).sign_key, number=1, now=NOW)
 
 UNLIMITED = EngineSettings(agent_messages=1e9, agent_bytes=1e12)
 
