@@ -133,8 +133,9 @@ def _compare_policy(context: Context, agent: Agent, message: Heartbeat, sent_at:
     if force.update(version, digest, message.policy_state, force.error if same else None, at):
         _record_applied_policy(context, agent)
     if version > policy.version or (version == policy.version and digest != policy.resolved.digest):
-        if _has_proof(context, agent, version, digest, message.version_proof):
-            restored_store.follow_policy(context, agent, version, proven=True)
+        key = _prover(context, agent, version, digest, message.version_proof)
+        if key is not None:  # a thief's versions are followed within bounds, so that the guard obeys again
+            restored_store.follow_policy(context, agent, version, proven=not _is_compromised(context, key))
     elif (
         version < policy.version
         and policy.published
@@ -149,12 +150,18 @@ def _record_applied_policy(context: Context, agent: Agent) -> None:
         emergency_response.record_applied(context, agent.agent_id, "policy", agent.in_force.version)
 
 
-def _has_proof(context: Context, agent: Agent, version: int, digest: str | None, proof: str | None) -> bool:
+def _prover(context: Context, agent: Agent, version: int, digest: str | None, proof: str | None) -> str | None:
+    """Return the manager's signing key, active or former, that has signed an agent's policy version."""
     if digest is None or proof is None:
-        return False
+        return None
     keys = context.fleet.signing_keys
-    proving = (keys.public, *(each.public for each in keys.former if not each.compromised))
-    return any(has_version_proof(public_sign_key(key), agent.agent_id, version, digest, proof) for key in proving)
+    known = (keys.public, *(each.public for each in keys.former))
+    proves = (key for key in known if has_version_proof(public_sign_key(key), agent.agent_id, version, digest, proof))
+    return next(proves, None)
+
+
+def _is_compromised(context: Context, key: str) -> bool:
+    return any(each.compromised for each in context.fleet.signing_keys.former if each.public == key)
 
 
 HANDLERS: dict[Topic, Callable[[Context, Agent, Any, bytes], None]] = {

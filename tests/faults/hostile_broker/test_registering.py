@@ -98,6 +98,29 @@ def test_the_keys_again_change_nothing(past: HostileFleet, newcomer: GuardThread
     assert len({message.payload for message in past.registrations(newcomer.hostname)}) == 1
 
 
+def test_the_keys_of_before_a_rotation_lead_no_guard_back(past: HostileFleet, newcomer: GuardThread) -> None:
+    """Played after those of the rotation they change nothing: the guard has the new key, and obeys it."""
+    before = past.broker.retained(KEYS)
+    assert before is not None
+    newcomer.start().ready()
+    state = past.manager.request("POST", "/api/keys/rotate", {})
+    try:
+        eventually(lambda: _newest_key(newcomer) == state["signKey"], what="the new key at the guard")
+        past.broker.publish(*[Message(KEYS, before, retained=True)] * 3)
+        sections = {"thresholds": {"autoRespond": 90, "notifyAndWait": 41}}
+        past.manager.request("PUT", "/api/policies/global", sections)
+        eventually(lambda: not past.get("/api/policies/drift"), what="the policy under the new key at every guard")
+        assert _newest_key(newcomer) == state["signKey"]
+    finally:
+        former = past.manager.request("POST", "/api/keys/rollback", {})["signKey"]
+    eventually(lambda: _newest_key(newcomer) == former, what="the former key after the rollback")
+
+
+def _newest_key(guard: GuardThread) -> str:
+    identity = json.loads((guard.directory / "identity.json").read_text())
+    return str(identity["successions"][-1]["successor"]) if identity["successions"] else str(identity["sign_key"])
+
+
 def test_withheld_keys_are_noticed(past: HostileFleet, newcomer: GuardThread) -> None:
     """A guard that hears of no manager says so, detects and spools; once the keys come it reports."""
     true = past.broker.retained(KEYS)

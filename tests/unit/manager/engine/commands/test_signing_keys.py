@@ -19,7 +19,7 @@ from manager.engine.commands.key_requests import ReadKeys, RollBackKeys, RotateK
 from manager.engine.commands.requests import AcceptClock
 from manager.errors import Conflict
 from schemas import message_codes, topics
-from schemas.keys import ManagerKeyring, has_version_proof, public_sign_key
+from schemas.keys import ManagerKeyring, has_version_proof, public_sign_key, version_statement
 from schemas.model import utc
 from schemas.policy import PolicyApplied
 from schemas.presence import PolicyState
@@ -242,6 +242,23 @@ def test_a_guard_obeys_across_a_rotation_and_never_an_older_policy(bench: Bench,
     bench.elapsed += PERIOD
     assert store.receive(first) is None
     assert ignored["policy_forged"] == 2
+
+
+@pytest.mark.parametrize("ahead", [5, 2_000_000])
+def test_a_thiefs_policy_is_followed_within_bounds(bench: Bench, ahead: int) -> None:
+    """A guard that obeyed a version which a thief signed obeys the manager again; the numbers cannot be used up."""
+    agent = bench.enroll("srv-1")
+    thief = ManagerKeyring(bench.keyring.seed)
+    bench.ask(RotateKeys("test", compromised=True))
+    bench.pass_time(15)
+    revision = bench.fleet.policies.revision
+    version, digest = revision + ahead, "1" * 64
+    proof = message_codes.to_base64url(thief.sign_key.sign(version_statement(agent.agent_id, version, digest)))
+    stated = {"policy_version": version, "policy_digest": digest, "policy_state": PolicyState.APPLIED}
+    heartbeat = agent.heartbeat(bench.wall, **stated, version_proof=proof)
+    bench.receive(topics.HEARTBEAT, agent.agent_id, heartbeat)
+    assert (bench.fleet.policies.revision > version) == (ahead == 5)
+    assert bench.fleet.counters["claims_ignored"] == (ahead != 5)
 
 
 def _kept(bench: Bench) -> Any:
