@@ -16,11 +16,11 @@ from schemas.topics import MANAGER_KEYS
 
 _log = EventLog("keys")
 
-_ANEW = "register with an enrollment token of today; else somebody poses as the manager at the broker"
+_ANEW = "register with a token of today; else somebody poses as the manager at the broker"
 _ADVICE = {
     "succession_ended": "this guard was away for the whole succession: see that its clock is right, and register it"
     " with an enrollment token of today",
-    "succession_unchained": f"it does not continue the key that this guard trusts: if the manager was restored, {_ANEW}",
+    "succession_unchained": f"it does not continue the key that is trusted here: if the manager was restored, {_ANEW}",
     "keys_forged": f"if the manager was set up anew, or its signing key was replaced over 30 days ago, {_ANEW}",
 }
 

@@ -17,6 +17,7 @@ from manager.errors import Conflict
 from schemas import message_codes
 from schemas.model import iso, utc
 from schemas.presence import ManagerKeys
+from schemas.report_batches import FEATURE
 from schemas.topics import MANAGER_KEYS
 
 log = structlog.get_logger(__name__)
@@ -35,6 +36,7 @@ def keys_publication(fleet: Fleet, wall: float) -> Publication:
         sign_key=keyring.sign_public,
         seal_key=keyring.seal_public,
         sent_at=utc(wall),
+        accepts=[FEATURE],
         successions=list(keys.at(wall).links) or None,
     )
     payload = message_codes.with_signature(keyring.sign_key, MANAGER_KEYS.below_root(), message.body())
