@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from agent.connection.key_succession import followed
 from fence.manifest import Manifest
@@ -226,5 +226,6 @@ class KeySuccession(RuleBasedStateMachine):
             assert not (kept and (each.compromised or self.now - self.active[each.public] >= PERIOD))
 
 
-TestKeySuccession = KeySuccession.TestCase
-TestKeySuccession.settings = settings(deadline=None, stateful_step_count=30)
+def test_no_order_of_events_leads_a_host_astray() -> None:
+    """Rotations, rollbacks, absences, replays, thefts and clock steps in any order."""
+    run_state_machine_as_test(KeySuccession, settings=settings(deadline=None, stateful_step_count=30))
