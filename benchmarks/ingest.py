@@ -35,6 +35,9 @@ _ROW = (
 _WINDOW, _EMBEDDED_WINDOW = 20_000, 2_000
 """The most messages in flight: enough to keep the broker busy, too few to fill its memory."""
 
+_IN_MESSAGE = 20
+"""Reports in one message, in the row of several; the counts of `Size` divide by it."""
+
 _NOTHING = "-"
 
 
@@ -98,6 +101,8 @@ def _through_mosquitto(size: Size) -> list[Figure]:
         senders = enroll(directory / "manager", size.agents)
         with Mosquitto() as broker, running(directory / "manager", broker.url, handled) as manager:
             threats = _threats(manager, Plan(broker.port, "threats", senders, size.threats, _WINDOW), handled)
+            plan = Plan(broker.port, "threats", senders, size.threats, _WINDOW, in_message=_IN_MESSAGE)
+            batched = _threats(manager, plan, handled)
             heartbeats = _heartbeats(
                 manager, Plan(broker.port, "heartbeats", senders, size.heartbeats, _WINDOW), handled
             )
@@ -116,6 +121,7 @@ def _through_mosquitto(size: Size) -> list[Figure]:
             limit=round(in_series(framed, inserted)),
             ratio_target=0.6,
         ),
+        _figure(f"the same, {_IN_MESSAGE} a message", batched, target=30_000),
         _figure("heartbeats through Mosquitto", heartbeats, target=50_000, limit=round(framed_heartbeats)),
     ]
 

@@ -19,6 +19,7 @@ from benchmarks import packets
 from manager.mqtt_packets import puback_packets, publish_packet, read_publish
 from schemas import message_codes, topics
 from schemas.model import iso
+from schemas.report_batches import batch_body
 from tests.support.enrolled import Sender
 
 _AT_ONCE = 8
@@ -38,7 +39,10 @@ _PACE = 25_000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The load: `count` messages in all, at most `window` of them not yet handled by the manager."""
+    """The load: `count` reports or heartbeats in all, at most `window` of them not yet handled by the manager.
+
+    `in_message` reports go in one message.
+    """
 
     port: int
     kind: Literal["threats", "heartbeats"]
@@ -46,14 +50,19 @@ class Plan:
     count: int
     window: int
     receipts: bool = True
+    in_message: int = 1
 
 
 @dataclass(slots=True)
 class Sent:
-    """The result; times are monotonic, which all processes of a machine share."""
+    """The result; times are monotonic, which all processes of a machine share.
+
+    `published` counts reports or heartbeats, `messages` those that carry them.
+    """
 
     began: float = 0.0
     published: int = 0
+    messages: int = 0
     pubacks: int = 0
     receipts: int = 0
     stored_ids: int = 0
@@ -80,7 +89,7 @@ def generate(plan: Plan, handled: Counter, pipe: Connection) -> None:
     """Connect and encode, send ``ready``, wait for a message, publish, and send a `Sent` when all is answered."""
     each = plan.count // len(plan.senders)  # the counts of `ingest` divide evenly
     spacing = len(plan.senders) / _PACE
-    encoded = [_chunks(plan.kind, sender, each, spacing) for sender in plan.senders]
+    encoded = [_chunks(plan.kind, sender, each, spacing, plan.in_message) for sender in plan.senders]
     crowd = _Crowd(plan, handled, _connect(plan, [iter(chunks) for chunks, _ in encoded]))
     crowd.sent.payload_bytes = encoded[0][1]
     pipe.send("ready")
@@ -118,7 +127,8 @@ class _Crowd:
                 if sent.published - self._handled.value > self._plan.window:
                     self._until(lambda: sent.published - self._handled.value <= self._plan.window)
                 agent.sock.sendall(b"".join(chunk))
-                sent.published += len(chunk)
+                sent.published += len(chunk) * self._plan.in_message
+                sent.messages += len(chunk)
                 sends += 1
                 if sends % _SENDS_BETWEEN_READS == 0:
                     self._read(0)
@@ -140,7 +150,7 @@ class _Crowd:
         if self._plan.kind == "heartbeats":
             return self._handled.value >= sent.published
         done = sent.stored_ids + sent.deferred_ids if self._plan.receipts else self._handled.value
-        return sent.pubacks >= sent.published and done >= sent.published
+        return sent.pubacks >= sent.messages and done >= sent.published
 
     def _until(self, done: Callable[[], bool]) -> None:
         before, heard = -1, time.monotonic()
@@ -209,17 +219,22 @@ def _await_subscription(agent: _Agent) -> None:
             return
 
 
-def _chunks(kind: str, sender: Sender, count: int, spacing: float) -> tuple[list[list[bytes]], int]:
-    """Return an agent's messages as packets, `_AT_ONCE` in each piece, and the size of a payload."""
+def _chunks(
+    kind: str, sender: Sender, count: int, spacing: float, in_message: int = 1
+) -> tuple[list[list[bytes]], int]:
+    """Return an agent's messages as packets, `_AT_ONCE` reports or heartbeats in each piece, and a payload's size."""
     row = topics.THREATS if kind == "threats" else topics.HEARTBEAT
     below, topic = row.below_root(sender.agent_id), row.address(sender.agent_id)
     body = threat_body if kind == "threats" else _heartbeat
-    encoded, size, now = [], 0, time.time()
-    for number in range(1, count + 1):
-        payload = message_codes.with_mac(sender.mac_key, below, body(sender, number, now, number * spacing))
+    encoded, size, now, step = [], 0, time.time(), in_message
+    for number in range(step, count + 1, step):
+        bodies = [body(sender, each, now, each * spacing) for each in range(number - step + 1, number + 1)]
+        whole = bodies[0] if step == 1 else batch_body(bodies)
+        payload = message_codes.with_mac(sender.mac_key, below, whole)
         size = len(payload)
-        encoded.append(publish_packet(topic, payload, 1 + number % 0xFFF0 if row.qos else 0))
-    return [encoded[start : start + _AT_ONCE] for start in range(0, count, _AT_ONCE)], size
+        encoded.append(publish_packet(topic, payload, 1 + number // step % 0xFFF0 if row.qos else 0))
+    in_piece = max(1, _AT_ONCE // step)
+    return [encoded[start : start + in_piece] for start in range(0, len(encoded), in_piece)], size
 
 
 def _uuid7(at: float) -> str:
