@@ -13,9 +13,10 @@ import msgspec
 from msgspec import Meta, Struct, field
 from msgspec.structs import force_setattr
 
-from schemas.fast_threats import FastReport, FastResponse, FastThreat, is_moment, is_plain_response, is_plain_threat
+from schemas.fast_threats import FastReport, FastResponse, FastThreat, is_plain_response, is_plain_threat
 from schemas.http_agents import EVENTS_IN_ONE, evidence_of
 from schemas.limits import BODY_LIMIT
+from schemas.model import is_plain_time
 from schemas.threats import Severity
 
 _LARGEST_COUNT = 2**53 - 1
@@ -153,12 +154,12 @@ def _is_in_order(report: FastHttpReport) -> bool:
     return (
         is_plain_threat(report.threat)
         and (response is None or is_plain_response(response))
-        and (report.stamp is None or is_moment(report.stamp))
+        and (report.stamp is None or is_plain_time(report.stamp))
     )
 
 
 def _are_moments(*given: str | None) -> bool:
-    return all(text is None or is_moment(text) for text in given)
+    return all(text is None or is_plain_time(text) for text in given)
 
 
 def _complete(threat: FastHttpThreat, response: str | FastHttpResponse | None) -> None:

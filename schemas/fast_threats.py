@@ -13,13 +13,10 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from schemas.identifiers import is_threat_id
+from schemas.model import is_plain_time
 from schemas.threats import ResponseTaken, Severity, Threat, ThreatReport
 
 _LARGEST_COUNT = 2**53 - 1
-_MOMENT_LENGTHS = frozenset({20, 24, 27})
-"""Lengths of a UTC time with ``Z``: without a fraction, with milliseconds, with microseconds."""
-_SEPARATORS = frozenset({"--T::Z", "--T::."})
-
 _Word = Annotated[str, Meta(min_length=1, max_length=128)]
 _Text = Annotated[str, Meta(max_length=1024)]
 _Plain = str | int | float | bool | None
@@ -100,7 +97,7 @@ def _is_in_order(report: FastReport) -> bool:
     response = report.response
     return (
         is_threat_id(report.id) is not None
-        and is_moment(report.stamp)
+        and is_plain_time(report.stamp)
         and is_plain_threat(report.threat)
         and (response is None or is_plain_response(response))
     )
@@ -116,8 +113,8 @@ def is_plain_threat(threat: FastThreat) -> bool:
         threat.type.isprintable()
         and (threat.technique is None or _is_technique(threat.technique) is not None)
         and (threat.rule_id is None or threat.rule_id.isprintable())
-        and (threat.first_seen is None or is_moment(threat.first_seen))
-        and (threat.last_seen is None or is_moment(threat.last_seen))
+        and (threat.first_seen is None or is_plain_time(threat.first_seen))
+        and (threat.last_seen is None or is_plain_time(threat.last_seen))
         and (threat.vouched is None or all(map(str.isprintable, threat.vouched)))
     )
 
@@ -130,19 +127,4 @@ def is_plain_response(response: str | FastResponse) -> bool:
     """
     if isinstance(response, str):
         return response.isprintable()
-    return response.action.isprintable() and (response.expires_at is None or is_moment(response.expires_at))
-
-
-def is_moment(text: str) -> bool:
-    """Return whether a text is a time in the common form, such as ``2026-01-01T00:00:00.000Z``.
-
-    Raises:
-        ValueError: it has that form and is no time of the calendar.
-    """
-    return (
-        len(text) in _MOMENT_LENGTHS
-        and text[4:20:3] in _SEPARATORS
-        and text[-1] == "Z"
-        and text[11:13] != "24"  # a later Python reads it as the next day
-        and datetime.fromisoformat(text) is not None
-    )
+    return response.action.isprintable() and (response.expires_at is None or is_plain_time(response.expires_at))

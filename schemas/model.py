@@ -18,6 +18,29 @@ Timestamp = Annotated[AwareDatetime, AfterValidator(_as_utc)]
 """A time in UTC; ISO 8601 with ``Z`` on the wire. A time without a zone is rejected."""
 
 
+_PLAIN_LENGTHS = frozenset({20, 24, 27})
+"""Lengths of a UTC time with ``Z``: without a fraction, with milliseconds, with microseconds."""
+
+_SEPARATORS = frozenset({"--T::Z", "--T::."})
+
+
+def is_plain_time(text: str) -> bool:
+    """Return whether a text is a time in the form that guards write, such as ``2026-01-01T00:00:00.000Z``.
+
+    `Timestamp` takes each such time, and others.
+
+    Raises:
+        ValueError: it has that form and is no time of the calendar.
+    """
+    return (
+        len(text) in _PLAIN_LENGTHS
+        and text[4:20:3] in _SEPARATORS
+        and text[-1] == "Z"
+        and text[11:13] != "24"  # a later Python reads it as the next day
+        and datetime.fromisoformat(text) is not None
+    )
+
+
 class WireModel(BaseModel):
     """A message or a part of one.
 

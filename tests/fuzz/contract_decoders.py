@@ -23,13 +23,15 @@ from manager.cli.support.replay_settings import ReplaySettings
 from schemas import message_codes, topics
 from schemas.decoding import DecodeError, decode, validate
 from schemas.errors import KeyMaterialError, TokenError, TopicError
+from schemas.fast_heartbeats import fast_heartbeat
 from schemas.fast_threats import fast_report
 from schemas.http_agents import HttpEvents, HttpHeartbeat, HttpRegistration
 from schemas.keys import EnrollmentToken, has_version_proof, public_sign_key, seal
 from schemas.limits import MIB
 from schemas.loopback import is_loopback
+from schemas.model import utc
 from schemas.policy import PolicyDocument, PolicyGroup, PolicySections, canonical, digest_of
-from schemas.presence import Enforced
+from schemas.presence import Enforced, Heartbeat, ReportedLogin, SourceReport
 from schemas.threats import ThreatReport
 from tests import strategies as wire
 from tests.fuzz.decoder import Decoder
@@ -43,6 +45,18 @@ _DOCUMENTS = st.fixed_dictionaries({}, optional=dict(wire.SECTIONS)).map(
 )
 _HEADS = wire.MESSAGES[next(model for row in topics.TABLE for model in row.models if model.__name__ == "Policy")].map(
     lambda policy: policy.body()
+)
+
+
+_MOMENT = utc(1_800_000_000.0)
+_HEARTBEATS = wire.MESSAGES[Heartbeat].map(
+    lambda heartbeat: heartbeat.model_copy(
+        update={
+            "sources": [SourceReport(name="journal", state="ok", last_at=_MOMENT)],
+            "logins": [ReportedLogin(source_ip="192.0.2.1", user="root", at=_MOMENT)],
+            "sent_at": _MOMENT,
+        }
+    ).body()
 )
 
 
@@ -115,6 +129,16 @@ def _fast_report(_place: Place, payload: bytes) -> None:
         assert report.timestamp == decode(ThreatReport, payload, _AMPLE).timestamp
 
 
+def _fast_heartbeat(_place: Place, payload: bytes) -> None:
+    """What the fast decoder takes the contract takes, with the same times."""
+    fast = fast_heartbeat(payload)
+    if fast is not None:
+        heartbeat = decode(Heartbeat, payload, _AMPLE)
+        assert fast.sent_at == heartbeat.sent_at
+        assert [each.last_at for each in fast.sources or ()] == [each.last_at for each in heartbeat.sources or ()]
+        assert [each.at for each in fast.logins or ()] == [each.at for each in heartbeat.logins or ()]
+
+
 def _codes(_place: Place, payload: bytes) -> None:
     key = KEYRING.sign_key.public_key()
     assert not message_codes.has_mac(b"k" * 32, f"agents/{AGENT}/threats", payload)
@@ -159,6 +183,7 @@ CONTRACT = (
         ),
         _fast_report,
     ),
+    Decoder("fast_heartbeat", "network", hostile_json(_HEARTBEATS), _fast_heartbeat),
     Decoder("policy digest", "network", hostile_json(_DOCUMENTS), _digest, (DecodeError,)),
     Decoder(
         "codes", "network", hostile(st.just(_SIGNED) | st.just(message_codes.with_mac(b"x", "t", b'{"a":1}'))), _codes

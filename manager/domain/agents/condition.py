@@ -7,16 +7,16 @@ from functools import lru_cache
 from sys import intern
 from typing import Any, NamedTuple
 
-from pydantic import TypeAdapter
+import orjson
 
 from schemas.decoding import decode
+from schemas.fast_heartbeats import AnySource
 from schemas.limits import MESSAGE_LIMIT
-from schemas.presence import Enforced, HealthState, Mode, SourceReport
+from schemas.presence import Enforced, HealthState, Mode
 
 SOURCES_LIMIT = 2048
 """Bytes of an agent's kept source reports (the contract, section 5, "Health")."""
 
-_REPORTS = TypeAdapter(list[SourceReport])
 _ENFORCING = frozenset({"nftables", "route"})
 
 
@@ -101,7 +101,7 @@ class Condition:
         *,
         mode: tuple[str | None, str | None],
         health: HealthState | None,
-        sources: Iterable[SourceReport],
+        sources: Iterable[AnySource],
         enforcement: str | None,
         mode_wanted: str | None,
         trial_seconds_left: float | None,
@@ -155,20 +155,27 @@ def unenforced_values(enforced: EnforcedMeasures) -> frozenset[str] | None:
     return frozenset(each.value for each in enforced.reasons)
 
 
-def _kept(reports: list[SourceReport]) -> str:
+def _kept(reports: list[AnySource]) -> str:
     """Return the reports as JSON, those that are not well first, as many as there is room for."""
-    if not reports:
-        return "[]"
-    ordered = sorted(reports, key=lambda each: each.state == "ok")
-    whole = _REPORTS.dump_json(ordered, by_alias=True, exclude_none=True)
-    if len(whole) <= SOURCES_LIMIT:
-        return whole.decode()
     kept: list[bytes] = []
     size = len(b"[]")
-    for report in ordered:
-        member = report.model_dump_json(by_alias=True, exclude_none=True).encode()
+    for report in sorted(reports, key=lambda each: each.state == "ok"):
+        member = _json(report)
         size += len(member) + (len(b",") if kept else 0)
         if size > SOURCES_LIMIT:
             break
         kept.append(member)
     return (b"[" + b",".join(kept) + b"]").decode()
+
+
+def _json(report: AnySource) -> bytes:
+    members = {
+        "name": report.name,
+        "state": report.state,
+        "records": report.records,
+        "understood": report.understood,
+        "lastAt": report.last_at,
+        "reason": report.reason,
+    }
+    stated = {name: value for name, value in members.items() if value is not None}
+    return orjson.dumps(stated, option=orjson.OPT_UTC_Z)

@@ -5,12 +5,13 @@ from manager.domain.agents.condition import unenforced_values
 from manager.domain.notifications.alert_limit import Admission, AlertClass
 from manager.engine.context import Context
 from manager.engine.response import emergency_response
+from schemas.fast_heartbeats import AnyHeartbeat
 from schemas.http_agents import HttpHeartbeat
-from schemas.presence import Enforced, Heartbeat
+from schemas.presence import Enforced
 
 
 def record(
-    context: Context, agent: Agent, message: Heartbeat | HttpHeartbeat, mode: tuple[str | None, str | None]
+    context: Context, agent: Agent, message: AnyHeartbeat | HttpHeartbeat, mode: tuple[str | None, str | None]
 ) -> None:
     """Record the condition that a heartbeat states; announce a change of health, and a protection that fell back.
 

@@ -12,10 +12,11 @@ from manager.engine.messages.report_decoding import DecodedReport, UndecodedRepo
 from manager.engine.messages.verification import InvalidMessage, verify
 from manager.engine.policies import restored_store
 from manager.engine.response import emergency_response
+from schemas.fast_heartbeats import AnyHeartbeat
 from schemas.keys import has_version_proof, public_sign_key
 from schemas.message_codes import content_digest
 from schemas.policy import PolicyApplied
-from schemas.presence import Heartbeat, PolicyState, Presence
+from schemas.presence import PolicyState, Presence
 from schemas.topics import HEARTBEAT, POLICY_APPLIED, PRESENCE, REGISTRATION, THREATS, Topic
 
 OTHER_AGENT = "agentId is not the one of its topic"
@@ -41,7 +42,7 @@ def on_presence(context: Context, agent: Agent, message: Presence, _payload: byt
         context.batch.save(agent)
 
 
-def on_heartbeat(context: Context, agent: Agent, message: Heartbeat, _payload: bytes) -> None:
+def on_heartbeat(context: Context, agent: Agent, message: AnyHeartbeat, _payload: bytes) -> None:
     """Handle a heartbeat: liveness, clock, vitals, and the policy in force."""
     now, session_before = context.batch.now, agent.session
     accepted, transition = context.fleet.liveness.heartbeat(agent, message.session, message.sequence, now)
@@ -123,7 +124,7 @@ def _compare_blocklist_sequence(context: Context, agent: Agent, sequence: int, v
     context.blocklist_messages.publish_if_behind(agent.organization_id, sequence)
 
 
-def _compare_policy(context: Context, agent: Agent, message: Heartbeat, sent_at: float) -> None:
+def _compare_policy(context: Context, agent: Agent, message: AnyHeartbeat, sent_at: float) -> None:
     """Compare the policy in force with the effective policy, and publish again or continue above it."""
     version, digest = message.policy_version or 0, message.policy_digest
     policy = context.fleet.policies.effective[agent.agent_id]

@@ -1,15 +1,13 @@
 """Records the successful logins that a guard's heartbeats report."""
 
-from collections.abc import Sequence
-
 from manager.domain.agents.agent import Agent
 from manager.domain.protection.forecast import HostLogin
 from manager.domain.protection.measures import scoped_address
 from manager.engine.context import Context
-from schemas.presence import ReportedLogin
+from schemas.fast_heartbeats import AnyLogins
 
 
-def record(context: Context, agent: Agent, logins: Sequence[ReportedLogin] | None) -> None:
+def record(context: Context, agent: Agent, logins: AnyLogins | None) -> None:
     """Store the logins of a heartbeat; a heartbeat without the member is of an agent that reports none.
 
     Args:

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 from manager.domain.agents.agent import Agent
 from manager.engine.messages.report_decoding import decode_reports
 from schemas.decoding import DecodeError, decode
-from schemas.message_codes import has_mac
-from schemas.topics import THREATS, Topic
+from schemas.fast_heartbeats import fast_heartbeat
+from schemas.message_codes import has_mac, without_mac
+from schemas.topics import HEARTBEAT, THREATS, Topic
 
 
 class VerifiedMessage(NamedTuple):
@@ -44,8 +45,18 @@ def verify(
     if not has_mac(agent.credential.mac_key, topic, payload):
         return InvalidMessage("no right code")
     try:
-        if row is THREATS:
-            return VerifiedMessage(agent, decode_reports(agent.agent_id, payload))
-        return VerifiedMessage(agent, decode(row.models[0], payload, row.limit))
+        return VerifiedMessage(agent, _decoded(row, agent.agent_id, payload))
     except DecodeError as error:
         return InvalidMessage(str(error))
+
+
+def _decoded(row: Topic, agent_id: str, payload: bytes) -> Any:
+    """Return the content of a message with a right code.
+
+    Raises:
+        DecodeError: it is not the message of its topic.
+    """
+    if row is THREATS:
+        return decode_reports(agent_id, payload)
+    fast = fast_heartbeat(without_mac(payload)) if row is HEARTBEAT else None
+    return fast or decode(row.models[0], payload, row.limit)

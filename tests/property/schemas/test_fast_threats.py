@@ -1,20 +1,18 @@
 """The fast decoder of threat reports takes nothing that the contract refuses, and reads what it takes alike."""
 
 import json
-from datetime import datetime
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from msgspec import Struct
-from pydantic import BaseModel
 
 from schemas.decoding import decode
 from schemas.fast_threats import FastReport, fast_report
 from schemas.limits import THREAT_LIMIT
 from schemas.threats import ThreatReport
 from tests import strategies as wire
+from tests.property.schemas.alike import compact, same
 from tests.spoiling import SPLICES, VALUES, leaves, replaced, spoiled
 
 AGENT = "ag-0123456789abcdef"
@@ -46,24 +44,6 @@ REPORT: dict[str, Any] = {
     "timestamp": MOMENT,
 }
 """A report with every member, which the fast decoder takes."""
-
-
-def compact(document: Any) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def same(fast: Any, contract: Any) -> bool:
-    """Return whether a value of the fast decoder is that of the contract, in type and value."""
-    if isinstance(contract, BaseModel):
-        names = type(contract).model_fields
-        return isinstance(fast, Struct) and all(same(getattr(fast, name), getattr(contract, name)) for name in names)
-    if isinstance(contract, datetime):
-        return (datetime.fromisoformat(fast) if isinstance(fast, str) else fast) == contract
-    if isinstance(contract, dict):
-        return set(fast) == set(contract) and all(same(fast[key], value) for key, value in contract.items())
-    if isinstance(contract, list):
-        return len(fast) == len(contract) and all(map(same, fast, contract))
-    return type(fast) is type(contract) and repr(fast) == repr(contract)
 
 
 def judged(payload: bytes) -> bool:
@@ -196,6 +176,13 @@ WORDS = [
 def test_words_are_judged_as_by_the_contract(text: str, path: tuple[str | int, ...]) -> None:
     """Lengths, control characters, line ends, characters that cannot be printed."""
     judged(json.dumps(replaced(REPORT, path, text)).encode())
+
+
+def test_each_word_in_each_place_is_judged_as_by_the_contract() -> None:
+    """The bounds of every text."""
+    for path in leaves(REPORT):
+        for word in WORDS:
+            judged(json.dumps(replaced(REPORT, path, word)).encode())
 
 
 @pytest.mark.parametrize("number", [-1, 0, 1, 100, 100.0, 100.00001, 2**53 - 1, 2**53, 2**64, 1.0, 5e-324, 1e308, -0.0])
