@@ -80,8 +80,9 @@ def is_executed(response: str | TakenAction | None) -> bool:
     """Return whether a report's response is an action that was carried out on the host."""
     if response is None:
         return False
-    action, outcome = (response, None) if isinstance(response, str) else (response.action, response.outcome)
-    return action.lower() not in _PASSIVE and not (outcome or "").lower().startswith(_NOT_TAKEN)
+    if isinstance(response, str):
+        return response.lower() not in _PASSIVE
+    return response.action.lower() not in _PASSIVE and not (response.outcome or "").lower().startswith(_NOT_TAKEN)
 
 
 class ThreatReport(WireModel):

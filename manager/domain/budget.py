@@ -68,6 +68,8 @@ class TokenBucket:
         return self.messages >= budget.messages * budget.burst and self.bytes >= budget.bytes * budget.burst
 
     def _fill(self, now: float) -> None:
+        if now == self.at:
+            return
         budget, elapsed = self._budget, now - self.at
         self.messages = min(self.messages + elapsed * budget.messages, budget.messages * budget.burst)
         self.bytes = min(self.bytes + elapsed * budget.bytes, budget.bytes * budget.burst)

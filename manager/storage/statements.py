@@ -62,6 +62,9 @@ class Statements:
         return int(self._database.execute_sql(self._sql[name], params).rowcount)
 
     def execute_many(self, name: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Execute a statement for each row; building a query for each row would take most of a batch's time."""
+        """Execute a statement for each row; building a query for each row would take most of a batch's time.
+
+        sqlite3 reads plain tuples faster than named ones.
+        """
         with __exception_wrapper__:
-            self._database.connection().executemany(self._sql[name], rows)
+            self._database.connection().executemany(self._sql[name], map(tuple, rows))

@@ -4,8 +4,9 @@
 of the engine.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import structlog
 
@@ -74,7 +75,7 @@ def decide(
     """
     reports, submissions = list(reports), list(submissions)
     submitted = (report for submission in submissions for report in submission.reports)
-    keys = list({report_key(report) for group in (reports, submitted) for report in group})
+    keys = list({report_key(report) for report in (*reports, *submitted)})
     known = store.known_reports(keys)
     intake = ReportIntake()
     for report in reports:
@@ -116,7 +117,9 @@ def process_reports(
             new = row._replace(ignored=ignored) if ignored else row
             context.batch.changes.threats.append(new)
             context.new_reports.append((report, new))
-            _record_measure(context, report, new)
+            response = report.report.response
+            if response is not None and not isinstance(response, str):
+                _record_measure(context, report, new)
             threat_alerts.announce(context, report, new)
             _count_for_agent(context, report)
         context.decided_submissions += context.submissions
@@ -207,7 +210,7 @@ def _row(received: ReceivedReport, now: float) -> ThreatRow:
     clock, timestamp = received.clock or agent.clock, report.timestamp.timestamp()
     event_time, known = clock.event_time(timestamp, now)
     agent.untimely = _untimely(now - timestamp, now - event_time, known=known and clock is not TIMESTAMP_AS_GIVEN)
-    evidence = threat.evidence
+    source, digest = threat.evidence.get("sourceIp"), threat.evidence.get("fileHash")
     return ThreatRow(
         agent.number,
         report.id,
@@ -219,10 +222,11 @@ def _row(received: ReceivedReport, now: float) -> ThreatRow:
         _SEVERITIES[threat.severity],
         threat.confidence,
         threat.technique,
-        _address(_text(evidence, "sourceIp")),
-        _hash(_text(evidence, "fileHash")),
+        None if source is None else _address(source),
+        None if digest is None else _hash(digest),
         received.document,
-        vouched=vouched_bits(threat.vouched),
+        0,
+        vouched_bits(threat.vouched) if threat.vouched else 0,
     )
 
 
@@ -232,17 +236,16 @@ def _untimely(by_timestamp: float, by_event_time: float, *, known: bool) -> Unti
     return Untimely(lag, known) if abs(lag) > WINDOW else None
 
 
-def _address(text: str | None) -> str | None:
-    """Return an address in normal form for the store's index; None for any other text."""
-    address = normal_address(text) if text else None
+def _address(value: object) -> str | None:
+    """Return an address in normal form for the store's index; None for any other value."""
+    address = normal_address(value) if _is_short_text(value) else None
     return address.value if address is not None else None
 
 
-def _hash(text: str | None) -> str | None:
-    return normal_hash(text) if text else None
+def _hash(value: object) -> str | None:
+    """Return a file hash in normal form for the store's index; None for any other value."""
+    return normal_hash(value) if _is_short_text(value) else None
 
 
-def _text(evidence: Mapping[str, object], key: str) -> str | None:
-    """Return a short text of the evidence; None for any other value."""
-    value = evidence.get(key)
-    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT else None
+def _is_short_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT

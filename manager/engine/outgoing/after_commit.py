@@ -91,8 +91,7 @@ class AfterCommit:
 
     def _send_receipts(self, context: Context, now: Instant) -> None:
         receipts = self.receipts
-        for agent_id, report_id in context.stored:
-            receipts.stored(agent_id, report_id)
+        receipts.stored(context.stored)
         for agent_id, report_id, reason in context.refused:
             receipts.refused(agent_id, report_id, reason)
         self._take_deferred()

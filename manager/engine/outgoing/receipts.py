@@ -1,7 +1,8 @@
 """Receipts: gathers stored, refused and deferred reports, and sends at most one receipt for each agent and second."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from manager.domain.agents.registry import Registry
 from manager.domain.instant import Instant
@@ -39,9 +40,11 @@ class Receipts:
         self._pending: dict[str, _Pending] = {}
         self._last: dict[str, float] = {}
 
-    def stored(self, agent_id: str, report_id: str) -> None:
-        """Add a report that was committed now or earlier."""
-        self._of(agent_id).stored.append(report_id)
+    def stored(self, reports: Iterable[tuple[str, str]]) -> None:
+        """Add reports that were committed now or earlier, by agent id and report id."""
+        pending = self._pending
+        for agent_id, report_id in reports:
+            (pending.get(agent_id) or self._of(agent_id)).stored.append(report_id)
 
     def refused(self, agent_id: str, report_id: str, reason: str) -> None:
         """Add a report that can never be stored."""
@@ -53,22 +56,22 @@ class Receipts:
 
     def send(self, publisher: Publisher, registry: Registry, now: Instant) -> None:
         """Publish the receipts that are due, each coded with its agent's key."""
-        for agent_id, receipt in self.due(now.monotonic):
+        sent_at = utc(now.wall)
+        for agent_id, members in self.due(now.monotonic):
             agent = registry.find(agent_id)
             if agent is not None:
                 topic = RECEIPTS.below_root(agent_id)
-                payload = message_codes.with_mac(
-                    agent.credential.mac_key, topic, receipt.model_copy(update={"sent_at": utc(now.wall)}).body()
-                )
+                receipt = Receipt(**members, sent_at=sent_at)
+                payload = message_codes.with_mac(agent.credential.mac_key, topic, receipt.body())
                 publisher.publish(Publication(RECEIPTS.address(agent_id), payload))
 
-    def due(self, now: float) -> Iterator[tuple[str, Receipt]]:
-        """Yield and clear the receipts of agents without a receipt in the last interval; `now` is monotonic."""
+    def due(self, now: float) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield and clear the receipts of agents without a receipt in the last interval, as the members of each."""
         ready = [agent_id for agent_id in self._pending if now - self._last.get(agent_id, -1e9) >= self._interval]
         for agent_id in ready:
             self._last[agent_id] = now
-            for receipt in self._split(self._pending.pop(agent_id)):
-                yield agent_id, receipt
+            for members in self._split(self._pending.pop(agent_id)):
+                yield agent_id, members
 
     def forget_idle(self, now: float) -> None:
         """Forget agents without a receipt in the last interval."""
@@ -80,11 +83,11 @@ class Receipts:
             pending = self._pending[agent_id] = _Pending()
         return pending
 
-    def _split(self, pending: _Pending) -> Iterator[Receipt]:
+    def _split(self, pending: _Pending) -> Iterator[dict[str, Any]]:
         for start in range(0, len(pending.stored), _IDS_IN_ONE):
-            yield Receipt(stored=pending.stored[start : start + _IDS_IN_ONE])
+            yield {"stored": pending.stored[start : start + _IDS_IN_ONE]}
         for start in range(0, len(pending.refused), _REASONS_IN_ONE):
-            yield Receipt(refused=pending.refused[start : start + _REASONS_IN_ONE])
+            yield {"refused": pending.refused[start : start + _REASONS_IN_ONE]}
         for start in range(0, len(pending.deferred), _IDS_IN_ONE):
             ids = pending.deferred[start : start + _IDS_IN_ONE]
-            yield Receipt(deferred=[Deferral(ids=ids, retry_after=self._retry_after)])
+            yield {"deferred": [Deferral(ids=ids, retry_after=self._retry_after)]}
