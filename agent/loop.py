@@ -101,6 +101,8 @@ class Loop:
                 wait = min(max(due - self._clock.monotonic(), 0.0), _LONGEST_SLEEP)
                 for link, event in self._mailbox.take(wait):
                     self._connection.handle(link, event, self._clock.monotonic())
+                    if stopping():  # whoever sends much may make each event expensive
+                        break
             except sqlite3.Error:
                 _log.exception("storage_failed", advice="see that the disk of the data directory is not full")
                 self._not_before = now + _AFTER_A_FAILURE

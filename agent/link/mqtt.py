@@ -32,10 +32,11 @@ _UNAUTHORIZED = ("Bad user name or password", "Not authorized")
 
 
 class _Client(Client):
-    """Paho's client, whose thread has a pair of Unix sockets to be woken by, and says when it has ended.
+    """Paho's client, whose thread has a pair of Unix sockets to be woken by, alone writes, and says when it has ended.
 
     Paho wakes its thread by a pair of TCP sockets, for which it listens on loopback a moment: whoever connects first
-    has one end, and a publish fails. And it ends the thread without a callback where `select` fails.
+    has one end, and a publish fails. And it ends the thread without a callback where `select` fails. Afterwards its
+    `publish` would write itself, and call back in the guard's loop, which would wait for room that it alone makes.
     """
 
     on_end: Callable[[], None]
@@ -80,6 +81,7 @@ class MqttDialer:
             protocol=MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
         )
+        client.on_socket_register_write = _nothing  # while there is one, no call writes to the socket by itself
         client.username_pw_set(account.username, account.password)
         client.max_inflight_messages_set(0)  # unlimited: the outbox has its own window
         if self._trust is not None:
@@ -220,7 +222,7 @@ class MqttLink:
         self._tell(MessageReceived(row, bytes(message.payload)))
 
 
-def _nothing() -> None:
+def _nothing(*_arguments: object) -> None:
     pass
 
 

@@ -64,6 +64,30 @@ def test_acknowledgements_beyond_the_queue_do_not_lock_the_loop_out_of_publish(
     eventually(lambda: events.delivered == _MORE_THAN_IT_HOLDS + 1, "all acknowledgements", 50)
 
 
+def test_a_publish_after_the_end_of_the_thread_calls_nothing_back(
+    broker: Mosquitto, link: MqttLink, events: _Counted
+) -> None:
+    """The thread has ended, the queue is full, and the broker is gone: publish returns, and does not wait for room."""
+    for _ in range(_CAPACITY):
+        events.post(link, Opened(None))
+    client = link._client
+    thread, client._thread_terminate = client._thread, True
+    assert thread is not None
+    client._sockpairW.send(b"x")  # type: ignore[union-attr]
+    eventually(lambda: client._thread is None, "the end of paho's thread")
+    broker.stop()
+
+    def publish() -> None:
+        for _ in range(10):
+            link.publish(topics.THREATS, b"{}")
+
+    publishing = threading.Thread(target=publish, daemon=True)
+    publishing.start()
+    eventually(lambda: not publishing.is_alive(), "the publish to return", 60)
+    link.close()
+    eventually(lambda: not thread.is_alive(), "the end of the waiting for room", 60)
+
+
 def test_a_link_has_no_tcp_socket_but_the_brokers(broker: Mosquitto, events: _Counted) -> None:
     """A socket that another user of the host can connect to could be taken by them."""
     before = set(_tcp_sockets())
