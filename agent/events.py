@@ -88,6 +88,9 @@ class EventKind(StrEnum):
     CONNECTION_CLOSED = "connection_closed"
     """A connection ended before authentication: sourceIp, port; user and valid_user where it had named one."""
 
+    SSH_SESSION_ENDED = "ssh_session_ended"
+    """The connection of a user who had logged in by ssh ended: user, sourceIp, port."""
+
     PENALTY = "penalty"
     """sshd dropped a connection of a source that it penalizes (sshd 9.8 and later): sourceIp, port, reason."""
 

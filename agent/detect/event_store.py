@@ -31,6 +31,7 @@ STORED = frozenset(
         EventKind.MAX_ATTEMPTS,
         EventKind.CONNECTION_CLOSED,
         EventKind.PENALTY,
+        EventKind.SSH_SESSION_ENDED,
         EventKind.SUDO_FAILED,
         EventKind.SU_FAILED,
         EventKind.LOCAL_LOGIN_FAILED,

@@ -12,6 +12,7 @@ from agent.detect.ssh_connection import SshConnection
 from agent.detect.ssh_failures import WINDOW, SshFailures
 from agent.detect.ssh_logins import LoggedIn, SshLogins
 from agent.detect.ssh_scans import SshScans
+from agent.detect.ssh_sessions import SuspiciousSessions
 from agent.events import Event, EventKind, Finding
 from agent.parse.addresses import source_of
 
@@ -43,6 +44,7 @@ OBSERVED = (
         EventKind.MAX_ATTEMPTS,
         EventKind.CONNECTION_CLOSED,
         EventKind.PENALTY,
+        EventKind.SSH_SESSION_ENDED,
     }
 )
 """The kinds of events that the detector processes; others are ignored."""
@@ -85,6 +87,7 @@ class _LoginRules:
         self._failures = SshFailures(acquaintances)
         self._spray = Spray(self._table)
         self._logins = SshLogins(acquaintances, accounts, self._spray, logged_in)
+        self._sessions = SuspiciousSessions()
         self._contacts = SshScans()
         self._local = LocalFailures(accounts)
         self._waiting: deque[tuple[AddressState, SshConnection, Failure]] = deque()
@@ -97,6 +100,8 @@ class _LoginRules:
         if not address:
             return []
         found = self._expire(event.at) if self._waiting else []
+        if event.kind is EventKind.SSH_SESSION_ENDED:
+            return found + self._sessions.end(event)
         source = self._table.touch(address if ":" not in address else source_of(address))
         if event.kind is EventKind.PENALTY:
             return found + self._penalty(source, event)
@@ -116,7 +121,9 @@ class _LoginRules:
         connection = source.connection(port, pid, event.at)
         if kind is EventKind.LOGIN_SUCCEEDED:
             connection.log_in()
-            return self._logins.observe(source, event)
+            logins = self._logins.observe(source, event)
+            self._sessions.begin(event, critical=any(each.severity == "critical" for each in logins))
+            return logins
         before, failure = connection.failures, _failure(event)
         if kind is EventKind.LOGIN_FAILED:
             waited = connection.waits

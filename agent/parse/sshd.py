@@ -46,6 +46,10 @@ _DISCONNECTING = _pattern(
     rf"Disconnecting {_VALID}(?P<user>.*) (?P<address>\S+){_PORT}: Too many authentication failures"
 )
 _CLOSED = _pattern(rf"(?:Connection (?:closed|reset) by|Disconnected from) (?P<address>\S+){_PORT}?")
+_SESSION_ENDED = _pattern(
+    r"(?:Connection (?:closed|reset) by|Disconnected from|Timeout, client not responding from) user (?P<user>.*) "
+    rf"(?P<address>\S+){_PORT}"
+)
 _RECEIVED_DISCONNECT = _pattern(r"Received disconnect from (?P<address>[0-9A-Fa-f:.]+): \d{1,3}: .*")
 _MAX_ATTEMPTS = _pattern(
     rf"maximum authentication attempts exceeded for (?P<invalid>invalid user )?(?P<user>.*){_PEER} ssh2"
@@ -71,7 +75,6 @@ _DROP = _pattern(
 _REFUSED_CONNECT = _pattern(r"refused connect from \S+ \((?P<address>\S+)\)")
 
 _REPEATED = _pattern(r"message repeated (?P<times>\d{1,6}) times: \[ ?(?P<message>.*)\]")
-_SESSION_ENDS = "Disconnected from user "
 _NOT_ALLOWED_TEXT = " not allowed because "
 
 
@@ -87,7 +90,7 @@ def read(message: str) -> tuple[EventKind, Fields, int] | None:
         The event's kind, fields and number of occurrences; None if the message contains no event or no address.
     """
     word, count = message[: message.find(" ")], 1
-    if word not in _FIRST_WORDS or message.startswith(_SESSION_ENDS):
+    if word not in _FIRST_WORDS:
         return None
     if word == "message":
         repeated = _REPEATED.fullmatch(message)
@@ -142,6 +145,9 @@ def _invalid_user(message: str) -> Reading | None:
 
 
 def _closed(message: str) -> Reading | None:
+    match = _SESSION_ENDED.fullmatch(message)
+    if match is not None:
+        return _reading(EventKind.SSH_SESSION_ENDED, match)
     match = _CLOSED_WITH_USER.fullmatch(message)
     if match is not None:
         return _reading(EventKind.CONNECTION_CLOSED, match, valid_user=int(match["valid"] == "authenticating"))
@@ -229,6 +235,7 @@ _READERS: dict[str, Callable[[str], Reading | None]] = {
     "ROOT": _root_refused,
     "PAM:": _pam,
     "Timeout": _timeout,
+    "Timeout,": _closed,
     "drop": _drop,
     "Received": _simple(_RECEIVED_DISCONNECT, EventKind.CONNECTION_CLOSED),
     "Did": _simple(_NO_IDENTIFICATION, EventKind.BANNER_FAULT),

@@ -32,7 +32,7 @@ def wire_threat(detected: Verdict) -> Threat:
         confidence=detected.confidence,
         evidence=dict(detected.evidence),
         severity=Severity(detected.severity),
-        technique=detected.technique,
+        technique=detected.technique or None,
         rule_id=detected.rule_id,
         count=detected.count,
         first_seen=utc(detected.first_seen),

@@ -71,7 +71,10 @@ async function show() {
   const [first, ...rest] = location.hash.replace(/^#\/?/, "").split("?")[0].split("/").map(decodeURIComponent);
   const found = PAGES.find(({ path }) => path === (first || "now")) ?? PAGES[0];
   for (const each of nav.querySelectorAll("a")) {
-    if (each.dataset.page === found.path) each.setAttribute("aria-current", "page");
+    if (each.dataset.page === found.path) {
+      each.setAttribute("aria-current", "page");
+      each.scrollIntoView({ block: "nearest", inline: "center" });
+    }
     else each.removeAttribute("aria-current");
   }
   document.title = `${found.title} \u2013 Panguard`;

@@ -8,6 +8,7 @@ from manager.api.authorization import ScopedViewer
 from manager.api.envelope import ANY_OBJECT, answer, ok, record
 from manager.api.ports import Organizations, Record
 from manager.api.services import Services, WithServices
+from manager.api.user_names import is_masked_for
 
 router = APIRouter(tags=["fleet"])
 
@@ -29,7 +30,15 @@ async def read_situation(services: WithServices, caller: ScopedViewer) -> Respon
     """
     organizations = caller.limit(None)
     key = None if organizations is None else frozenset(organizations)
-    return ok(await services.situations.get(key, lambda: _situation(services, organizations)))
+    found = await services.situations.get(key, lambda: _situation(services, organizations))
+    if is_masked_for(caller):
+        logins = [_masked(services, each) for each in found["gotIn"]["records"]]
+        found = {**found, "gotIn": {**found["gotIn"], "records": logins}}
+    return ok(found)
+
+
+def _masked(services: Services, login: Record) -> Record:
+    return {**login, "threat": {"evidence": services.user_names.shown(login["threat"]["evidence"])}}
 
 
 async def _situation(services: Services, organizations: Organizations) -> Record:

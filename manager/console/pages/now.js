@@ -59,11 +59,11 @@ function verdict({ agents, gotIn: { records, otherCritical }, weHurt: { harm, un
 }
 
 /** Return host, user, source and time of a login, and what is known of its session. */
-export function who({ hostname, agentId, threat, eventTime, vouched }) {
+export function who({ hostname, agentId, threat, eventTime, sessionEndedAt, vouched }) {
   const { user, sourceIp } = threat.evidence;
   return [link(path("agents", agentId), quoted(hostname)), user ? [", user ", quoted(user, 80)] : "",
     sourceIp ? [", from ", link("/threats?source=" + encodeURIComponent(sourceIp), quoted(sourceIp))] : "",
-    ", ", time(eventTime, { brief: true }), ", no end of the session seen", vouched ? "" : ", not proven by its host"];
+    ", ", time(eventTime, { brief: true }), sessionEndedAt ? [", session ended ", time(sessionEndedAt, { brief: true })] : ", no end of the session seen", vouched ? "" : ", not proven by its host"];
 }
 
 function gotIn({ count, more, records, otherCritical }) {

@@ -22,6 +22,8 @@ SHOWN = 5
 """The maximum number of records in each list but that of logins; each has its full number beside it."""
 
 LOGIN = "login_after_failures"
+SESSION_ENDED = "suspicious_session_ended"
+_ENDS_READ = 200
 _HARM_READ = 500
 _AGENT_MEMBERS = (
     "agentId", "hostname", "organizationId", "site", "status", "statusSince", "reason", "health", "sources", "mode",
@@ -71,11 +73,12 @@ def _logins(
     wanted = threats.ThreatFilter(since, Severity.CRITICAL.value, LOGIN, organizations, recognized=False)
     found, following = threats.page(reader, wanted, LOGINS_SHOWN, None)
     found.sort(key=lambda each: not each["threat"].get("vouched"))  # stable: the newest first among each
+    ended = _ended_sessions(reader, since, organizations) if found else {}
     critical = sum(number for severity, kind, number in kinds if (severity == Severity.CRITICAL and kind != LOGIN))
     return {
         "count": len(found),
         "more": following is not None,
-        "records": [_login(each) for each in found],
+        "records": [_login(each, ended) for each in found],
         "otherCritical": critical,
     }
 
@@ -83,13 +86,29 @@ def _logins(
 _LOGIN_MEMBERS = ("id", "agentId", "hostname", "organizationId", "type", "eventTime", "receivedAt", "recognized")
 
 
-def _login(threat: Record) -> Record:
-    evidence = threat["threat"].get("evidence") or {}
-    shown = {name: evidence[name] for name in ("user", "sourceIp") if name in evidence}
+def _ended_sessions(
+    reader: Reader, since: float, organizations: Collection[str] | None
+) -> dict[tuple[object, ...], list[str]]:
+    """Return the times at which guards saw the last session of a pair end, by agent, proof, source and user."""
+    wanted = threats.ThreatFilter(since, Severity.LOW.value, SESSION_ENDED, organizations)
+    found: dict[tuple[object, ...], list[str]] = {}
+    for each in threats.page(reader, wanted, _ENDS_READ, None)[0]:
+        evidence, proven = each["details"], bool(each["threat"].get("vouched"))
+        key = (each["agentId"], proven, str(evidence.get("loginSource")), str(evidence.get("user")))
+        found.setdefault(key, []).append(each["eventTime"])
+    return found
+
+
+def _login(threat: Record, ended: dict[tuple[object, ...], list[str]]) -> Record:
+    evidence, proven = threat["details"], bool(threat["threat"].get("vouched"))
+    shown = {name: evidence[name] for name in ("user", "userExists", "sourceIp") if name in evidence}
+    key = (threat["agentId"], proven, str(evidence.get("sourceIp")), str(evidence.get("user")))
+    ends = [at for at in ended.get(key, ()) if at >= threat["eventTime"]]
     return {
         **{name: threat[name] for name in _LOGIN_MEMBERS},
         "threat": {"evidence": shown},
-        "vouched": bool(threat["threat"].get("vouched")),
+        "vouched": proven,
+        "sessionEndedAt": max(ends, default=None),
         "response": threat.get("response"),
     }
 

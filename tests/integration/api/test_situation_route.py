@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from schemas import topics
+from schemas.model import iso
 from schemas.presence import Enforced, Mode, SourceReport, Unenforced
 from schemas.threats import ResponseTaken
 from tests.integration.api.served import LOOPBACK, Served
@@ -42,6 +43,39 @@ def test_proven_logins_stand_before_newer_unproven_ones(served: Served) -> None:
     logins = _now(served)["gotIn"]
     assert [each["hostname"] for each in logins["records"]] == ["web-1", "db-1"]
     assert [each["vouched"] for each in logins["records"]] == [True, False]
+
+
+def test_the_end_of_a_session_is_told_by_the_word_of_the_same_host_alone(served: Served) -> None:
+    """Neither an earlier end counts, nor another user's, nor one that the host cannot prove."""
+    ended = {"loginSource": "203.0.113.9", "userExists": True}
+    with served.bench() as bench:
+        night, nothing = _night(bench), ResponseTaken(action="notify")
+        night.report("web-1", "suspicious_session_ended", "low", nothing, user="deploy", **ended)
+        bench.pass_time(10)
+        night.report("web-1", "login_after_failures", "critical", nothing, sourceIp="203.0.113.9", user="deploy")
+        bench.pass_time(10)
+        night.report("web-1", "suspicious_session_ended", "low", nothing, user="other", **ended)
+        night.report("web-1", "suspicious_session_ended", "low", nothing, proven=False, user="deploy", **ended)
+        night.report("db-1", "suspicious_session_ended", "low", nothing, user="deploy", **ended)
+    assert _now(served)["gotIn"]["records"][0]["sessionEndedAt"] is None
+    with served.bench() as bench:
+        bench.pass_time(10)
+        night.report("web-1", "suspicious_session_ended", "low", nothing, user="deploy", **ended)
+        told = bench.wall
+    assert _now(served)["gotIn"]["records"][0]["sessionEndedAt"] == iso(told)
+
+
+def test_viewers_get_a_mask_for_a_user_that_is_no_account(served: Served) -> None:
+    """It may be a password that was typed into the wrong field; a responder sees it."""
+    with served.bench() as bench:
+        night = _night(bench)
+        taken = ResponseTaken(action="notify")
+        night.report("web-1", "login_after_failures", "critical", taken, sourceIp="203.0.113.9", user="hunter2")
+    with served.client() as admin:
+        made = admin.post("/api/access", json={"name": "v", "role": "viewer"}).json()["data"]
+    assert _now(served)["gotIn"]["records"][0]["threat"]["evidence"]["user"] == "hunter2"
+    masked = _now(served, served.client(made["token"]))["gotIn"]["records"][0]
+    assert "hunter2" not in str(masked)
 
 
 def test_a_critical_report_of_another_type_is_counted(served: Served) -> None:

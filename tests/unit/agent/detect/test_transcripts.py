@@ -62,9 +62,12 @@ def test_scenario_of_a_real_sshd(version: str, name: str, expected: set[tuple[st
 
 
 def test_guessed_password_is_critical() -> None:
-    """The login after thirty guesses is critical, once."""
+    """The login after thirty guesses is critical, once, and the end of its session is found."""
     trial = tried("sshd-9.2", "breach")
-    assert rules(trial) == {("sshd-brute-force", ATTACKER), ("sshd-login-after-failures", ATTACKER)}
+    met = {verdict.rule_id for verdict in trial.verdicts}
+    assert met == {"sshd-brute-force", "sshd-login-after-failures", "sshd-suspicious-session-ended"}
+    (ended,) = by_rule(trial.verdicts, "sshd-suspicious-session-ended")
+    assert (ended.evidence["loginSource"], ended.evidence["user"], ended.target) == (ATTACKER, "alice", None)
     (verdict,) = by_rule(trial.verdicts, "sshd-login-after-failures")
     assert (verdict.severity, verdict.count, verdict.evidence["user"]) == ("critical", 30, "alice")
 

@@ -87,6 +87,15 @@ def test_keyboard_interactive_failure_of_pam(message: str, user: str, valid: int
             EventKind.CONNECTION_CLOSED,
             {**PEER, "user": "admin", "valid_user": 1},
         ),
+        *(
+            (f"{begin} user deploy 192.0.2.7 port 4022", EventKind.SSH_SESSION_ENDED, {**PEER, "user": "deploy"})
+            for begin in (
+                "Disconnected from",
+                "Connection closed by",
+                "Connection reset by",
+                "Timeout, client not responding from",
+            )
+        ),
         ("Connection closed by 192.0.2.7 port 4022 [preauth]", EventKind.CONNECTION_CLOSED, PEER),
         ("Connection closed by 192.0.2.7 port 4022", EventKind.CONNECTION_CLOSED, PEER),
         ("Disconnected from 192.0.2.7 port 4022 [preauth]", EventKind.CONNECTION_CLOSED, PEER),
@@ -227,7 +236,6 @@ def test_successful_login(message: str) -> None:
         "error: PAM: Authentication failure for root from attacker.example.org",
         "User x from 192.0.2.7 not allowed because shell /a from 9.9.9.9 not allowed because b does not exist",
         "Disconnecting invalid user x 192.0.2.7 port 22: Change of username or service not allowed: (x,a) -> (y,b)",
-        "Disconnected from user deploy 192.0.2.7 port 22",
         "Disconnected from 192.0.2.7 port 22",
         "Received disconnect from 192.0.2.7 port 22:11: disconnected by user",
         "Received disconnect from 192.0.2.7: 11: disconnected by user",
@@ -238,7 +246,7 @@ def test_successful_login(message: str) -> None:
     ],
 )
 def test_message_that_is_no_event(message: str) -> None:
-    """Other messages, host names, broken lines and the ends of sessions say nothing."""
+    """Other messages, host names, broken lines and ends that name no user say nothing."""
     assert read(message) is None
 
 
