@@ -83,6 +83,7 @@ async function show() {
   current = null;
   const place = el("div", {});
   fill(main, place);
+  main.setAttribute("aria-busy", "true");
   try {
     const page = await found.load();
     if (mine !== asked) return;
@@ -91,6 +92,8 @@ async function show() {
     requestIdleCallback(() => PAGES.forEach(({ load }) => load().catch(() => {})));
   } catch (error) {
     if (mine === asked) fill(place, problem(error));
+  } finally {
+    if (mine === asked) main.removeAttribute("aria-busy");
   }
 }
 
@@ -102,6 +105,7 @@ function problem(error) {
 
 function askForToken(notice = "") {
   asked += 1;
+  main.removeAttribute("aria-busy");
   stream?.stop();
   stream = null;
   current?.end?.();

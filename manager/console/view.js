@@ -3,6 +3,9 @@
 import { ApiError, list } from "./api.js";
 import { el, fill, shown } from "./dom.js";
 
+/** Milliseconds for which a second step cannot be taken yet, so that a double click takes none. */
+const STRAY = 500;
+
 /**
  * Return a table whose rows become blocks on a narrow screen.
  * @param {string[]} heads
@@ -28,34 +31,86 @@ export function facts(pairs) {
  * @returns {Promise<any>} what `make` returned; null if the reader did not confirm
  */
 export async function confirmed({ title, why, touches, undo, action, changed, make }) {
-  const difference = changed ? await changed() : null;
+  let difference = changed ? await changed() : null;
   return new Promise((resolve) => {
     const said = el("p", { role: "alert" });
+    const notice = el("p", { role: "alert" });
+    const button = el("button", { type: "button", class: "danger", disabled: true, onclick: carryOut }, action);
     const dialog = el("dialog", { "aria-labelledby": "dialog-title", onclose: () => { dialog.remove(); resolve(null); } },
-      el("h2", { id: "dialog-title" }, title),
-      difference && el("p", { class: "notice" }, "This has changed since you looked: ", difference),
-      el("p", {}, touches),
+      el("h2", { id: "dialog-title" }, title), notice, el("div", {}, touches),
       why && el("p", { class: "why" }, "It rests on: ", why),
       el("p", { class: "faint" }, "To undo it: ", undo),
       said,
-      el("div", { class: "line" },
-        el("button", { type: "button", onclick: () => dialog.close() }, "Cancel"),
-        el("button", { type: "button", class: "danger", onclick: carryOut }, action)));
-    async function carryOut(event) {
-      event.target.disabled = true;
+      el("div", { class: "line" }, el("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), button));
+    function tellDifference() {
+      notice.className = difference ? "notice" : "";
+      fill(notice, difference && ["This has changed since you looked: ", difference]);
+    }
+    async function carryOut() {
+      button.disabled = true;
       try {
+        const now = changed ? await changed() : null;
+        if (now !== difference) {  // it changed while the dialog was open: the reader decides anew
+          difference = now;
+          tellDifference();
+          return;
+        }
         const value = await make();
         resolve(value ?? true);
         dialog.close();
       } catch (error) {
         said.className = "error";
         fill(said, shown(error.message, 500));
-        event.target.disabled = false;
+      } finally {
+        button.disabled = false;
       }
     }
+    tellDifference();
     document.body.append(dialog);
     dialog.showModal();
+    setTimeout(() => { button.disabled = false; }, STRAY);
   });
+}
+
+/**
+ * Return a function that draws what it is given, but never under the reader's pointer or focus: there it waits, and says so.
+ * @param {HTMLElement} place
+ * @param {(value: any) => void} draw
+ */
+export function calm(place, draw) {
+  const button = el("button", { type: "button", onclick: () => show() }, "new: show");
+  const offer = el("div", { class: "fresh", role: "status" }, button);
+  /** @type {{value: any}|null} */
+  let waiting = null;
+  let timer = 0;
+  let isMouse = false;  // a finger hovers over nothing, though the browser says so of what it touched last
+  place.addEventListener("pointerover", ({ pointerType }) => { isMouse = pointerType === "mouse"; });
+  function isBusy() {
+    const hovered = isMouse ? "a:hover, button:hover, input:hover, summary:hover, .row:hover, " : "";
+    return place.querySelector(hovered + ":focus") !== null;
+  }
+  function show() {
+    const shownNow = waiting;
+    end();
+    if (shownNow !== null) draw(shownNow.value);
+  }
+  function end() {
+    clearInterval(timer);
+    timer = 0;
+    waiting = null;
+    offer.remove();
+  }
+  function put(value) {
+    const before = waiting;
+    waiting = { value };
+    if (!isBusy()) show();
+    else if (before === null) {
+      document.body.append(offer);
+      timer = setInterval(() => { if (!isBusy()) show(); }, 300);
+    }
+  }
+  put.end = end;
+  return put;
 }
 
 /** Show an error in an element. */

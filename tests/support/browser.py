@@ -91,9 +91,29 @@ class Browser:
 
     def requests(self) -> list[str]:
         """Return the addresses of all requests that pages made since this was last asked."""
+        return [url for _, url, _ in self.sent()]
+
+    def sent(self) -> list[tuple[str, str, str]]:
+        """Return method, address and body of all requests that pages made since this or `requests` was last asked."""
         told = [json.loads(entry["message"])["message"] for entry in self._command("se/log", type="performance")]
-        sent = [message["params"] for message in told if message["method"] == "Network.requestWillBeSent"]
-        return [params["request"]["url"] for params in sent]
+        made = [message["params"]["request"] for message in told if message["method"] == "Network.requestWillBeSent"]
+        return [(each["method"], each["url"], each.get("postData", "")) for each in made]
+
+    def add_header(self, name: str, value: str) -> None:
+        """Send a header with every request from now on, as a proxy in between does."""
+        self._command("goog/cdp/execute", cmd="Network.enable", params={})
+        self._command("goog/cdp/execute", cmd="Network.setExtraHTTPHeaders", params={"headers": {name: value}})
+
+    def point_at(self, x: float, y: float) -> None:
+        """Move the pointer to a point of the window, in CSS pixels."""
+        move = {"type": "pointerMove", "duration": 0, "x": round(x), "y": round(y), "origin": "viewport"}
+        mouse = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": [move]}
+        self._command("actions", actions=[mouse])
+
+    def press(self, *keys: str) -> None:
+        """Press keys one after the other, as WebDriver names them."""
+        strokes = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+        self._command("actions", actions=[{"type": "key", "id": "keys", "actions": strokes}])
 
     def complaints(self) -> list[str]:
         """Return what stands on the console since this was last asked: violations of a page's policy, and errors."""

@@ -3,7 +3,7 @@
 import { change, may, query } from "../api.js";
 import { el, fill, quoted } from "../dom.js";
 import { time } from "../time.js";
-import { confirmed, pagedList, tell } from "../view.js";
+import { confirmed, pagedList } from "../view.js";
 import { enrollment } from "./enrollment.js";
 
 export function open(place) {
@@ -31,17 +31,18 @@ export function open(place) {
   const role = el("select", { name: "role" }, ["viewer", "responder", "admin", "metrics", "feed"].map((each) => el("option", {}, each)));
   const create = async (event) => {
     event.preventDefault();
-    try {
-      const made = await change("POST", "/api/access", { name: name.value, role: role.value });
-      said.className = "notice";
-      fill(said, "The token is shown only here: ", el("code", { id: "made" }, made.token));
-      await tokens.read();
-    } catch (error) {
-      tell(said, error);
-    }
+    const made = await confirmed({
+      title: "Create this token?", touches: ["Whoever has it may do what ", quoted(name.value), ` may: ${role.value}, in all organizations. No host is touched.`],
+      undo: "Revoke, in its row", action: "Create it",
+      make: () => change("POST", "/api/access", { name: name.value, role: role.value }),
+    });
+    if (!made) return;
+    said.className = "notice";
+    fill(said, "The token is shown only here: ", el("code", { id: "made" }, made.token));
+    await tokens.read();
   };
   fill(place, el("h1", {}, "Access"), said, tokens.element,
-    may("admin") && el("form", { class: "line", onsubmit: create }, el("label", {}, "Name", name), el("label", {}, "Role", role), el("button", { type: "submit" }, "Create a token")),
+    may("admin") && el("form", { class: "line", onsubmit: create }, el("label", {}, "Name", name), el("label", {}, "Role", role), el("button", { type: "submit" }, "Create a token\u2026")),
     enrolled.element);
   return { ready: Promise.all([tokens.ready, enrolled.ready]), event: () => {} };
 }

@@ -1,7 +1,7 @@
 /** Blocks: search by address with why, since when and on whom; block by hand, and lift one address. */
 
-import { change, list, may, query } from "../api.js";
-import { scopeFields } from "../block_scope.js";
+import { change, get, list, may, query } from "../api.js";
+import { hostCount, scopeFields } from "../block_scope.js";
 import { el, fill, link, path, quoted, shown } from "../dom.js";
 import { time } from "../time.js";
 import { confirmed, pagedList, tell } from "../view.js";
@@ -25,14 +25,18 @@ export function open(place, _ids, given) {
     empty: given.get("value") ? "No block of the manager covers it. Guards may have decided one by themselves." : "No address is blocked.",
   });
   const lift = async (block) => {
+    const [blocks, { totalAgents }] = await Promise.all([blocksOf(block.value), get("/api/overview")]);
+    const hosts = Math.min(totalAgents, blocks.reduce((sum, { targetCount }) => sum + targetCount, 0));
     const done = await confirmed({
-      title: "Lift every block of this address?", why: quoted(block.reason),
-      touches: [quoted(block.value), ` is unblocked on ${block.targetCount} hosts, and nobody blocks it again for 5 minutes.`],
+      title: "Lift every block of this address?", why: reasons(block, blocks),
+      touches: [quoted(block.value), ` is unblocked: ${blocks.length} block${blocks.length === 1 ? "" : "s"}, on at most ${hostCount(hosts)}. For 5 minutes nobody blocks it, also what guards block by themselves ends.`],
       undo: "block it by hand on this page", action: `Lift ${shown(block.value, 64)}`,
       changed: async () => {
-        const now = await list("/api/blocks" + query({ value: block.value, limit: 50 }));
-        const same = now.records.find((each) => each.id === block.id);
-        return same === undefined ? "this block is not in force any more" : same.targetCount !== block.targetCount ? `it is for ${same.targetCount} hosts, not ${block.targetCount}` : null;
+        const now = await blocksOf(block.value);
+        if (now.length === 0) return "it is not blocked any more";
+        const fresh = now.filter(({ id }) => !blocks.some((each) => each.id === id)).length;
+        if (!now.some(({ id }) => id === block.id)) return "this block is not in force any more";
+        return fresh ? `${fresh} more blocks of it are in force` : null;
       },
       make: () => change("DELETE", "/api/blocks" + query({ value: block.value })),
     });
@@ -46,6 +50,17 @@ export function open(place, _ids, given) {
       el("label", {}, "Address or network", value), el("button", { type: "submit" }, "Search")),
     said, found.element, may("responder") && byHand(found, said, given.get("value")));
   return { ready: found.ready, event: (name) => { if (name === "blocks_added") found.arrived(); } };
+}
+
+async function blocksOf(value) {
+  const { records } = await list("/api/blocks" + query({ value, limit: 200 }));
+  return records.filter((each) => each.value === value);
+}
+
+/** Return why an address is blocked: the reason of a block, and how many others there are. */
+function reasons(block, blocks) {
+  const others = blocks.filter(({ id }) => id !== block.id).length;
+  return [block.incidentId ? link(path("incidents", block.incidentId), quoted(block.reason)) : quoted(block.reason), block.addedBy ? [", by ", quoted(block.addedBy)] : "", ", ", time(block.createdAt), others ? `; ${others} more blocks of it` : ""];
 }
 
 function scope(block) {

@@ -1,9 +1,10 @@
 /** Enrollment tokens: create with limits, revoke, and the line that enrolls a new host. */
 
 import { change, may, query } from "../api.js";
+import { hostCount } from "../block_scope.js";
 import { el, fill, quoted, shown } from "../dom.js";
 import { time } from "../time.js";
-import { confirmed, pagedList, tell } from "../view.js";
+import { confirmed, pagedList } from "../view.js";
 
 const DAY = 86_400_000;
 const LIFETIMES = [["1 day", 1], ["7 days", 7], ["30 days", 30], ["without limit", 0]];
@@ -27,7 +28,7 @@ export function enrollment() {
   const revoke = async (each) => {
     const done = await confirmed({
       title: "Revoke this token?",
-      touches: ["No new host can register with ", quoted(each.name ?? each.tokenId), ` from now on. The ${each.uses} hosts that have registered with it stay as they are.`],
+      touches: ["No new host can register with ", quoted(each.name ?? each.tokenId), ` from now on. What it has enrolled stays: ${hostCount(each.uses)}, and none of them is touched.`],
       undo: "create another one; this one stays revoked", action: "Revoke it",
       make: () => change("DELETE", "/api/tokens/" + encodeURIComponent(each.tokenId)),
     });
@@ -37,11 +38,11 @@ export function enrollment() {
     said.className = "notice";
     fill(said, line(made));
     await tokens.read();
-  }, (error) => tell(said, error));
+  });
   return { element: el("section", { "aria-label": "Enrollment" }, el("h2", {}, "Enrollment"), tokens.element, may("admin") && form, said), ready: tokens.ready };
 }
 
-function creation(made, failed) {
+function creation(made) {
   const label = { pattern: "[A-Za-z0-9][A-Za-z0-9._@\\-]*", maxlength: 64 };
   const name = el("input", { name: "tokenName", ...label });
   const organization = el("input", { name: "organization", maxlength: 64, placeholder: "any" });
@@ -58,16 +59,18 @@ function creation(made, failed) {
       maxUses: uses.value && Number(uses.value), rate: rate.value && Number(rate.value), ephemeral: ephemeral.checked,
       expiresAt: Number(days.value) && new Date(Date.now() + Number(days.value) * DAY).toISOString(),
     };
-    try {
-      await made(await change("POST", "/api/tokens", Object.fromEntries(Object.entries(body).filter(([, value]) => value))));
-    } catch (error) {
-      failed(error);
-    }
+    const members = Object.fromEntries(Object.entries(body).filter(([, value]) => value));
+    const created = await confirmed({
+      title: "Create this enrollment token?",
+      touches: ["Whoever has it can register ", body.maxUses ? hostCount(body.maxUses) : "any number of hosts", " in ", quoted(body.organizationId || "any organization"), ". No host that is there is touched."],
+      undo: "Revoke, in its row; hosts that have registered with it stay", action: "Create it", make: () => change("POST", "/api/tokens", members),
+    });
+    if (created) await made(created);
   };
   return el("form", { class: "line", name: "enrollment", onsubmit: create },
     el("label", {}, "Name", name), el("label", {}, "Organization", organization), el("label", {}, "Site", site), el("label", {}, "Tags", tags),
     el("label", {}, "Hosts at most", uses), el("label", {}, "New hosts an hour", rate), el("label", {}, "Good for", days),
-    el("label", { class: "check" }, ephemeral, "Ephemeral hosts: removed an hour after they sign off"), el("button", { type: "submit" }, "Create an enrollment token"));
+    el("label", { class: "check" }, ephemeral, "Ephemeral hosts: removed an hour after they sign off"), el("button", { type: "submit" }, "Create an enrollment token\u2026"));
 }
 
 /** Return the token, and the commands for a new host; the token is in a file, not in the arguments of the guard. */

@@ -1,12 +1,23 @@
 /** Incidents: the list, and one with its timeline, its spread, and what a responder can do about it. */
 
 import { change, get, may, query } from "../api.js";
+import { hostCount, hostsOfOrganization } from "../block_scope.js";
 import { curve } from "../chart.js";
 import { el, fill, link, path, quoted } from "../dom.js";
 import { time } from "../time.js";
-import { confirmed, facts, pagedList, seldom, table, tell } from "../view.js";
+import { calm, confirmed, facts, pagedList, seldom, table } from "../view.js";
 
 const KINDS = { source_ip: "address", file_hash: "file hash", technique: "technique" };
+
+/**
+ * What people do about an incident beside its response.
+ * @type {[string, {title: string, touches: string, undo: string}][]}
+ */
+const WORK = [
+  ["acknowledge", { title: "Acknowledge", touches: "Everybody sees that you look into it.", undo: "nothing takes it back; close it, or add a note" }],
+  ["note", { title: "Add a note", touches: "The note stands in the timeline for everybody.", undo: "nothing takes it back; add another note" }],
+  ["close", { title: "Close", touches: "Everybody sees that the work is done; a further report opens it again.", undo: "acknowledge it" }],
+];
 
 export function open(place, [id], given) {
   return id ? one(place, id) : all(place, given);
@@ -46,43 +57,52 @@ function one(place, id) {
   /** @type {any} */
   let shown = null;
   const said = el("div", { "aria-live": "polite" });
+  const address = "/api/incidents/" + encodeURIComponent(id);
+  const show = (found) => {
+    shown = found;
+    fill(place, draw(found), said);
+  };
+  const put = calm(place, show);
   const read = async (background = false) => {
-    shown = await get("/api/incidents/" + encodeURIComponent(id), { background });
-    fill(place, draw(shown), said);
+    const found = await get(address, { background });
+    (background ? put : show)(found);
   };
-  const work = async (action) => {
-    const note = action === "note" ? prompt("Note") : null;
-    if (action === "note" && !note) return;
-    try {
-      await change("POST", `/api/incidents/${encodeURIComponent(id)}/${action}`, note ? { note } : undefined);
-      await read();
-    } catch (error) {
-      tell(said, error);
-    }
+  const work = async (action, { title, touches, undo }) => {
+    const note = el("input", { name: "note", required: action === "note", maxlength: 1000 });
+    const done = await confirmed({
+      title, why: evidenceLine(shown), touches: [touches, " No host is touched, no block changes.", el("label", {}, "Note", note)], undo, action: title, changed: since(shown),
+      make: () => {
+        if (action === "note" && !note.value.trim()) throw new Error("write the note first");
+        return change("POST", `${address}/${action}`, note.value.trim() ? { note: note.value.trim() } : undefined);
+      },
+    });
+    if (done) await read();
   };
-  const changed = async () => {
-    const current = await get("/api/incidents/" + encodeURIComponent(id));
-    const differences = ["response", "workState", "agentCount", "targetCount", "enforcedCount"]
-      .filter((name) => current[name] !== shown[name]).map((name) => `${name} is ${current[name]}, was ${shown[name]}`);
+  /** Return a check of what differs from what the page shows now, whatever it shows later. */
+  const since = (seen) => async () => {
+    const current = await get(address);
+    const differences = ["response", "workState", "agentCount", "targetCount"]
+      .filter((name) => current[name] !== seen[name]).map((name) => `${name} is ${current[name]}, was ${seen[name]}`);
     return differences.length ? differences.join("; ") : null;
   };
   const undo = async () => {
     const hosts = shown.targetCount;
     const done = await confirmed({
       title: "Undo the response?", why: evidenceLine(shown),
-      touches: [`The blocks of `, quoted(shown.value), ` are withdrawn on ${hosts} hosts, and the incident does not respond again.`],
+      touches: [`The blocks of `, quoted(shown.value), ` are withdrawn on ${hostCount(hosts)}, and the incident does not respond again.`],
       undo: ["block the address by hand on the page ", link("/blocks?value=" + encodeURIComponent(shown.value), "Blocks")],
-      action: `Withdraw on ${hosts} hosts`, changed,
-      make: () => change("POST", `/api/incidents/${encodeURIComponent(id)}/undo`),
+      action: `Withdraw on ${hostCount(hosts)}`, changed: since(shown),
+      make: () => change("POST", `${address}/undo`),
     });
     if (done) await read();
   };
   const approve = async () => {
+    const hosts = await hostsOfOrganization(shown.organizationId);
     const done = await confirmed({
       title: "Approve the response?", why: evidenceLine(shown),
-      touches: [quoted(shown.value), ` is blocked for every host of `, quoted(shown.organizationId), `, by the word of ${shown.vouchedAgentCount} of ${shown.agentCount} hosts that prove what they report.`],
-      undo: "Undo, on this page", action: "Block in the whole organization", changed,
-      make: () => change("POST", `/api/incidents/${encodeURIComponent(id)}/approve`),
+      touches: [quoted(shown.value), " is blocked for every host of ", quoted(shown.organizationId), ` (${hostCount(hosts)}), by the word of ${shown.vouchedAgentCount} of ${shown.agentCount} hosts that prove what they report.`],
+      undo: "Undo, on this page", action: `Block on ${hostCount(hosts)}`, changed: since(shown),
+      make: () => change("POST", `${address}/approve`),
     });
     if (done) await read();
   };
@@ -99,9 +119,7 @@ function one(place, id) {
       ].filter(Boolean)),
       may("responder") && el("div", { class: "line" },
         incident.response === "pending_approval" && el("button", { type: "button", onclick: approve }, "Approve\u2026"),
-        el("button", { type: "button", onclick: () => work("acknowledge") }, "Acknowledge"),
-        el("button", { type: "button", onclick: () => work("note") }, "Add a note"),
-        el("button", { type: "button", onclick: () => work("close") }, "Close")),
+        WORK.map(([action, about]) => el("button", { type: "button", onclick: () => work(action, about) }, about.title + "\u2026"))),
       may("responder") && incident.entries.length > 0 && el("div", { class: "line" },
         el("button", { type: "button", class: "danger", onclick: undo }, "Undo the response\u2026")),
       el("h2", {}, "How the response spread"),
@@ -121,7 +139,7 @@ function one(place, id) {
   return {
     ready: read(),
     event: (name, event) => { if (event.data?.incidentId === id || name === "connected") again(); },
-    end: () => again.end(),
+    end: () => { again.end(); put.end(); },
   };
 }
 

@@ -4,7 +4,7 @@ import { get, list, query } from "../api.js";
 import { el, fill, link, path, quoted } from "../dom.js";
 import { recognizeButton } from "../recognize.js";
 import { distance, time } from "../time.js";
-import { seldom } from "../view.js";
+import { calm, seldom } from "../view.js";
 
 const SHOWN = 2;
 const BEHIND = 5;
@@ -16,9 +16,11 @@ export function open(place) {
   fill(place, screen, charts);
   const read = async (background = false) => {
     const found = await get("/api/now", { background });
-    if (!ended) fill(screen, draw(found, read));
+    if (!ended && background) put(found);
+    else if (!ended) fill(screen, draw(found, read));
     return found;
   };
+  const put = calm(screen, (found) => fill(screen, draw(found, read)));
   const drawCharts = async (found) => {
     const { fleetCharts } = await import("./now_charts.js");
     const incidents = await list("/api/incidents" + query({ merged: false, limit: 50 }), { background: true });
@@ -28,7 +30,7 @@ export function open(place) {
   const timer = setInterval(again, 25_000 + 10_000 * Math.random());  // consoles that were opened together ask apart
   const first = read();
   first.then((found) => requestIdleCallback(() => drawCharts(found).catch(() => {})), () => {});
-  return { ready: first, event: () => again(), end: () => { ended = true; clearInterval(timer); again.end(); } };
+  return { ready: first, event: () => again(), end: () => { ended = true; clearInterval(timer); again.end(); put.end(); } };
 }
 
 function draw(found, reread) {

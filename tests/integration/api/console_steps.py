@@ -40,10 +40,11 @@ def go(browser: Browser, page: str, expected: str) -> str:
 
 
 def click(browser: Browser, label: str, within: str = "body") -> None:
-    """Press the first visible button whose text begins so."""
+    """Press the first button whose text begins so, once it can be seen and pressed."""
     script = """
-        const found = [...document.querySelectorAll(arguments[1] + " button")].find(
-            (each) => each.checkVisibility() && each.textContent.startsWith(arguments[0]));
+        const buttons = [...document.querySelectorAll(arguments[1] + " button")];
+        const ready = buttons.filter((each) => each.checkVisibility() && !each.disabled);
+        const found = ready.find((each) => each.textContent.startsWith(arguments[0]));
         if (found) found.click();
         return !!found;
     """

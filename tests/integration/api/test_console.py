@@ -163,7 +163,7 @@ def test_an_address_is_blocked_and_lifted_by_hand(served: Served, browser: Brows
     click(browser, "Block 203.0.113.9", "dialog")
     eventually(lambda: "enforced by 0 of 1" in page_text(browser), what="the block")
     click(browser, "Lift", "table")
-    assert "1 hosts" in second_step(browser)
+    assert "1 block, on at most 1 host" in second_step(browser)
     click(browser, "Lift 203.0.113.9", "dialog")
     eventually(lambda: "No address is blocked" in page_text(browser), what="no block")
 
@@ -300,7 +300,7 @@ def test_the_second_step_says_what_has_changed_since_the_page_was_read(served: S
         assert admin.delete("/api/blocks?value=203.0.113.9").status_code == 200
     click(browser, "Lift", "table")
     text = second_step(browser)
-    assert "changed since you looked: this block is not in force any more" in text
+    assert "changed since you looked: it is not blocked any more" in text
 
 
 def test_no_time_stands_without_its_zone(served: Served, browser: Browser) -> None:

@@ -36,6 +36,8 @@ def test_the_line_for_a_new_host_enrolls_it(manager: ManagerProcess, browser: Br
     for name, value in values:
         set_field(browser, name, value, FORM)
     click(browser, "Create an enrollment token", FORM)
+    assert "register 2 hosts in acme" in second_step(browser)
+    click(browser, "Create it", "dialog")
     script = "return document.getElementById('enroll')?.innerText"
     line = str(eventually(lambda: browser.run(script), what="the line"))
     found = re.fullmatch(r"\(umask 077; printf '%s\\n' '(\S+)' > enroll.token\) && panguard (.*) --detach", line)
@@ -54,7 +56,7 @@ def test_the_line_for_a_new_host_enrolls_it(manager: ManagerProcess, browser: Br
         go(browser, "audit", "token.create")
         assert "1 of 2" in go(browser, "access", "1 of 2")
         click(browser, "Revoke", "section[aria-label=Enrollment]")
-        assert "The 1 hosts that have registered with it stay as they are" in second_step(browser)
+        assert "What it has enrolled stays: 1 host" in second_step(browser)
         click(browser, "Revoke it", "dialog")
         eventually(lambda: "revoked" in page_text(browser), what="the revocation")
         (told,) = [each for each in manager.get("/api/tokens") if each["name"] == "web"]
