@@ -12,6 +12,10 @@ export class ApiError extends Error {
 let session = null;
 let onSignedOut = () => {};
 
+/** Milliseconds until an answer; a connection may be dead without a word. */
+const PATIENCE = 30_000;
+const PATIENCE_BEHIND = 10_000;
+
 /** Call a function when the manager says that nobody is signed in any more. */
 export function whenSignedOut(handle) {
   onSignedOut = handle;
@@ -76,7 +80,7 @@ async function send(method, path, body, signingIn = false, background = false) {
   let answer;
   try {
     answer = await fetch(path, {
-      method, headers, credentials: "same-origin", cache: "no-store",
+      method, headers, credentials: "same-origin", cache: "no-store", signal: AbortSignal.timeout(background ? PATIENCE_BEHIND : PATIENCE),
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch {

@@ -27,6 +27,7 @@ class TcpProxy:
         self._flows = {"server": threading.Event(), "client": threading.Event()}
         for flows in self._flows.values():
             flows.set()
+        self._stranded: list[threading.Event] = []
         self._delay = 0.0
 
     @contextlib.contextmanager
@@ -49,6 +50,15 @@ class TcpProxy:
             yield
         finally:
             self._delay = 0.0
+
+    def strand(self) -> None:
+        """Carry nothing more on the connections that are open, and leave them so until `cut`; new ones are served."""
+        self._stranded += self._flows.values()
+        self._flows = {"server": threading.Event(), "client": threading.Event()}
+        for flows in self._flows.values():
+            flows.set()
+        for flows in self._stranded:
+            flows.clear()
 
     @property
     def port(self) -> int:
@@ -75,6 +85,8 @@ class TcpProxy:
         """End every connection without a word, on both sides."""
         with self._lock:
             ends, self._open = self._open, []
+        for flows in self._stranded:
+            flows.set()
         for end in ends:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

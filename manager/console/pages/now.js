@@ -26,11 +26,13 @@ export function open(place) {
     const incidents = await list("/api/incidents" + query({ merged: false, limit: 50 }), { background: true });
     if (!ended) fill(charts, fleetCharts(found, incidents.records));
   };
-  const again = seldom(1_000, () => read(true).catch(() => {}));
+  /** @type {number|undefined} */
+  let retry;
+  const again = seldom(1_000, () => read(true).catch(() => { retry = setTimeout(again, 3_000); }));
   const timer = setInterval(again, 25_000 + 10_000 * Math.random());  // consoles that were opened together ask apart
   const first = read();
   first.then((found) => requestIdleCallback(() => drawCharts(found).catch(() => {})), () => {});
-  return { ready: first, event: () => again(), end: () => { ended = true; clearInterval(timer); again.end(); put.end(); } };
+  return { ready: first, event: () => again(), end: () => { ended = true; clearInterval(timer); clearTimeout(retry); again.end(); put.end(); } };
 }
 
 function draw(found, reread) {
