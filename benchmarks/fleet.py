@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from manager.data_directory import DataDirectory
 from manager.domain.agents.agent import Agent, Credential, Door, Host, InForce, State, Vitals
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.agents.condition import Condition, EnforcedMeasures
@@ -36,7 +35,7 @@ from manager.storage.connection import open_store
 from manager.storage.migrate import migrate
 from manager.storage.store import PeeweeStore
 from schemas import message_codes, topics
-from schemas.keys import ManagerKeyring
+from schemas.keys import ManagerKeyring, new_secret
 from schemas.model import iso
 from schemas.presence import Enforced
 
@@ -69,6 +68,7 @@ class Figures:
     wait_p99: float = 0.0
     wait_longest: float = 0.0
     longest_step: float = 0.0
+    longest_step_cpu: float = 0.0
     stale: int = 0
     wal_mib: float = 0.0
 
@@ -180,7 +180,9 @@ class BeatingFleet:
             generated += time.thread_time() - cpu
             cpu, stepped = time.process_time(), time.perf_counter()
             self.engine.step(clock.read())
-            worked += time.process_time() - cpu
+            step_cpu = time.process_time() - cpu
+            worked += step_cpu
+            figures.longest_step_cpu = max(figures.longest_step_cpu, step_cpu * 1e3)
             figures.longest_step = max(figures.longest_step, (time.perf_counter() - stepped) * 1e3)
             if not self.engine.has_work:
                 time.sleep(0.001)
@@ -243,10 +245,10 @@ def _resident() -> int:
 
 def measure(agents: int, minutes: float, *, trace: bool) -> Figures:
     """Return the figures of one fleet."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as name, DataDirectory(Path(name)) as directory:
-        keyring = ManagerKeyring(directory.seed())
-        make_store(directory.store, keyring.store_key, agents)
-        fleet = BeatingFleet(directory.store, keyring, trace=trace)
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        path, keyring = Path(name) / "panguard.db", ManagerKeyring(new_secret())
+        make_store(path, keyring.store_key, agents)
+        fleet = BeatingFleet(path, keyring, trace=trace)
         fleet.beat(minutes * 60)
         fleet.close()
         return fleet.figures
