@@ -111,6 +111,8 @@ class Changes:
 
     agents: dict[str, Agent] = field(default_factory=dict)
     """Agents whose whole records are written, by id."""
+    stated: dict[str, Agent] = field(default_factory=dict)
+    """Agents of which the values are written that a heartbeat states and seldom changes, by id."""
     vitals: dict[str, Agent] = field(default_factory=dict)
     """Agents of which only the values that every heartbeat changes are written, by id."""
     vitals_history: list[VitalsSample] = field(default_factory=list)
@@ -166,6 +168,7 @@ class Changes:
         return bool(
             self.threats
             or self.agents
+            or self.stated
             or self.vitals
             or self.vitals_history
             or self.history
@@ -292,6 +295,10 @@ class Batch:
     def save(self, agent: Agent) -> None:
         """Write an agent's record in this transaction."""
         self.changes.agents[agent.agent_id] = agent
+
+    def save_stated(self, agent: Agent) -> None:
+        """Write the values of an agent that a heartbeat states and seldom changes in this transaction."""
+        self.changes.stated[agent.agent_id] = agent
 
     def save_vitals(self, agent: Agent) -> None:
         """Write the values of an agent that every heartbeat changes in this transaction."""

@@ -63,18 +63,26 @@ class Unwritten:
 
     records: dict[int, Agent] = field(default_factory=dict)
     """Those of which any value may have changed."""
-    heartbeats: dict[int, Agent] = field(default_factory=dict)
-    """Those that sent a heartbeat."""
+    stated: dict[int, Agent] = field(default_factory=dict)
+    """Those that stated something else than before."""
+    vitals: dict[int, Agent] = field(default_factory=dict)
+    """Those whose vitals or counts changed."""
+    heard: set[int] = field(default_factory=set)
+    """The numbers of those that sent a heartbeat."""
 
     def record(self, agent: Agent) -> None:
         """Have an agent's whole record written."""
         self.records[agent.number] = agent
 
     def heartbeat(self, agent: Agent, before: tuple[object, ...]) -> None:
-        """Have a heartbeat's values written, the whole record only if one of the `lasting_values` before changed."""
-        self.heartbeats[agent.number] = agent
-        if lasting_values(agent) != before:
-            self.records[agent.number] = agent
+        """Have a heartbeat's values written; of the `lasting_values` only what differs from those before it."""
+        number = agent.number
+        self.vitals[number] = agent
+        self.heard.add(number)
+        after = lasting_values(agent)
+        if after != before:
+            kind = self.stated if after[0] is before[0] else self.records  # the host is the first
+            kind[number] = agent
 
 
 @dataclass(slots=True)

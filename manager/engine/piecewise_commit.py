@@ -168,6 +168,7 @@ def _other_pieces(batch: Batch) -> Iterator[Piece]:
     for agent in changes.removed:
         yield Piece(Changes(removed=[agent]), agent.agent_id)
     yield from _keyed_pieces("agents", changes.agents)
+    yield from _keyed_pieces("stated", changes.stated)
     yield from _keyed_pieces("vitals", changes.vitals)
     yield from _keyed_pieces("tokens", changes.tokens)
     yield from _keyed_pieces("access", changes.access)

@@ -32,13 +32,15 @@ class WriteBehind:
         self._revision_changed = False
         self._next = 0.0
         self._records: list[Agent] = []
-        self._heartbeats: list[Agent] = []
+        self._stated: list[Agent] = []
+        self._vitals: list[Agent] = []
+        self._heard: set[int] = set()
         self._policies: list[EffectivePolicy] = []
 
     @property
     def has_work(self) -> bool:
         """Whether a part of what was collected is not in a batch yet."""
-        return bool(self._records or self._heartbeats or self._policies)
+        return bool(self._records or self._stated or self._vitals or self._policies)
 
     def add_policy(self, policy: EffectivePolicy) -> None:
         """Add a policy of which only `published` changed."""
@@ -66,7 +68,9 @@ class WriteBehind:
 
     def _collect(self, batch: Batch) -> None:
         """Take over what changed; in the order of the rows, so that rows beside each other are written together."""
-        self._records, self._heartbeats = _in_order(self.unwritten.records), _in_order(self.unwritten.heartbeats)
+        unwritten = self.unwritten
+        self._records, self._stated = _in_order(unwritten.records), _in_order(unwritten.stated)
+        self._vitals, self._heard, unwritten.heard = _in_order(unwritten.vitals), unwritten.heard, set()
         self._policies = list(self._unwritten_policies.values())
         self._unwritten_policies.clear()
         batch.changes.meta.update(self._fleet.retained_clearing.changed_value())
@@ -76,20 +80,18 @@ class WriteBehind:
 
     def _write(self, batch: Batch, rows: int) -> None:
         """Add rows of agents and policies that are still in the fleet."""
-        agents = self._fleet.registry.agents
+        registered = self._fleet.registry.agents
         records = _take(self._records, rows)
-        heartbeats = _take(self._heartbeats, rows - len(records))
-        for agent in records:
-            if agents.get(agent.agent_id) is agent:
-                batch.save(agent)
-        for agent in heartbeats:
-            if agents.get(agent.agent_id) is not agent:
-                continue
-            batch.save_vitals(agent)
-            sample = sample_of(agent)
-            if sample is not None:
-                batch.changes.vitals_history.append(sample)
-        for policy in _take(self._policies, rows - len(records) - len(heartbeats)):
+        stated = _take(self._stated, rows - len(records))
+        vitals = _take(self._vitals, rows - len(records) - len(stated))
+        left = rows - len(records) - len(stated) - len(vitals)
+        for agents, save in ((records, batch.save), (stated, batch.save_stated), (vitals, batch.save_vitals)):
+            for agent in agents:
+                if registered.get(agent.agent_id) is agent:
+                    save(agent)
+        samples = [sample_of(agent) for agent in vitals if agent.number in self._heard]
+        batch.changes.vitals_history += [sample for sample in samples if sample is not None]
+        for policy in _take(self._policies, left):
             if policy.agent_id in self._fleet.policies.effective:
                 batch.save_policy(policy)
 

@@ -55,12 +55,12 @@ class AgentRows:
 
     def to_row(self, agent: Agent) -> tuple[Any, ...]:
         """Return an agent's row."""
-        host, credential, force = agent.host, agent.credential, agent.in_force
+        host, credential = agent.host, agent.credential
         keys = mqtt_digest = http_digest = None
         if not credential.is_stored:
             keys = self._cipher.encrypt(credential.keys, agent.agent_id)
             mqtt_digest, http_digest = credential.mqtt_digest, credential.http_digest
-        stamp, condition = agent.stamp, agent.condition
+        stamp = agent.stamp
         if stamp is STAMP_IN_STORE:
             stamp = None
         return (
@@ -69,9 +69,7 @@ class AgentRows:
             agent.door, agent.token_id, keys, mqtt_digest, http_digest,
             agent.registered_at, agent.state, agent.state_since, agent.reason, agent.session,
             stamp.sent_at if stamp else None, stamp.digest if stamp else None, stamp.reply if stamp else None,
-            agent.vitals.mode, force.version, force.digest, force.state, force.error, force.applied_at,
-            force.blocklist_sequence, condition.health, condition.enforcement, condition.mode_wanted,
-            None if condition.enforced is None else condition.enforced.to_json(),
+            *stated_row(agent)[:-1],
             json.dumps(host.reported_tags), json.dumps(sorted(agent.operator_set)), agent.registered_in,
             host.reported_site,
         )  # fmt: skip
@@ -128,6 +126,16 @@ class AgentRows:
             operator_set=_set(operator_set),
             registered_in=one(registered_in, registered_in),
         )  # fmt: skip
+
+
+def stated_row(agent: Agent) -> tuple[Any, ...]:
+    """Return an agent's row in the parameter order of `agents.update_stated`."""
+    force, condition = agent.in_force, agent.condition
+    return (
+        agent.vitals.mode, force.version, force.digest, force.state, force.error, force.applied_at,
+        force.blocklist_sequence, condition.health, condition.enforcement, condition.mode_wanted,
+        None if condition.enforced is None else condition.enforced.to_json(), agent.number,
+    )  # fmt: skip
 
 
 def vitals_row(agent: Agent) -> tuple[Any, ...]:

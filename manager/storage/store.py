@@ -26,7 +26,7 @@ from manager.storage.projections.threat_counts import AGENTS, KINDS, SOURCES, Th
 from manager.storage.protection import StoredProtection
 from manager.storage.pruning import Pruner
 from manager.storage.responses import StoredResponses
-from manager.storage.rows import AgentRows, SecretCipher, TokenRows, access_row, access_token, vitals_row
+from manager.storage.rows import AgentRows, SecretCipher, TokenRows, access_row, access_token, stated_row, vitals_row
 from manager.storage.sealed_values import SealedValues
 from manager.storage.statements import Statements
 from manager.storage.threat_index import indexer
@@ -244,14 +244,7 @@ class PeeweeStore:
         write = self._statements.execute_many
         if changes.removed:
             self._write_removed(changes)
-        if changes.agents:
-            write("agents.upsert", [self._agents.to_row(agent) for agent in changes.agents.values()])
-        if changes.agents or changes.vitals:
-            changed = {**changes.vitals, **changes.agents}
-            write("agents.upsert_vitals", [vitals_row(agent) for agent in changed.values()])
-        if changes.vitals_history:
-            samples = [(*each[:3], each.cpu, *each[3:]) for each in changes.vitals_history]
-            write("agents.add_to_vitals_history", samples)
+        self._write_agents(changes)
         if changes.threats:
             write("threats.insert", changes.threats)
         self._archive.write(changes)
@@ -269,6 +262,19 @@ class PeeweeStore:
         if changes.dead_letters:
             write("dead_letters.insert", changes.dead_letters)
             self._statements.execute("dead_letters.prune", (DEAD_LETTERS_KEPT,))
+
+    def _write_agents(self, changes: Changes) -> None:
+        write = self._statements.execute_many
+        if changes.agents:
+            write("agents.upsert", [self._agents.to_row(agent) for agent in changes.agents.values()])
+        if changes.stated:
+            write("agents.update_stated", [stated_row(agent) for agent in changes.stated.values()])
+        if changes.agents or changes.vitals:
+            changed = {**changes.vitals, **changes.agents}
+            write("agents.upsert_vitals", [vitals_row(agent) for agent in changed.values()])
+        if changes.vitals_history:
+            samples = [(*each[:3], each.cpu, *each[3:]) for each in changes.vitals_history]
+            write("agents.add_to_vitals_history", samples)
 
     def _write_settings(self, changes: Changes) -> None:
         """Write policies, tokens and single values."""

@@ -13,8 +13,6 @@ from manager.domain.agents.agent import Agent, Door, Reason, State
 from manager.domain.agents.silence_wheel import SilenceWheel
 from manager.domain.instant import Instant
 
-_SPREAD = 64
-
 
 @dataclass(frozen=True, slots=True)
 class LivenessTimes:
@@ -50,6 +48,7 @@ class Liveness:
         self._wills: dict[str, tuple[int, float]] = {}
         self._open_since: dict[Door, float | None] = dict.fromkeys(Door)
         self._wheel = SilenceWheel()
+        self._loaded: list[Agent] = []
         self._silent: list[Agent] = []
         """Agents that were silent for nearly too long, or longer, when the wheel came to them."""
 
@@ -149,11 +148,14 @@ class Liveness:
 
     def watch(self, agent: Agent) -> None:
         """Watch an agent from the store for silence."""
-        if agent.state is State.ONLINE:
-            self._watch(agent, 0.0)
+        if agent.state is State.ONLINE and not agent.is_watched:
+            agent.is_watched = True
+            self._loaded.append(agent)
 
     def turn(self, agents: Mapping[str, Agent], now: Instant) -> None:
         """Look at the agents whose time has come, a share of the fleet each second; `mark_stale` judges the silent."""
+        if self._loaded:
+            self._spread_loaded(now)
         for agent in self._wheel.take(now.monotonic):
             due = self._silent_at(agent)
             if agent.state is not State.ONLINE or agents.get(agent.agent_id) is not agent:
@@ -162,11 +164,8 @@ class Liveness:
                 self._wheel.add(agent, now.monotonic + self.times.stale_after)
             elif due <= now.monotonic + 1:
                 self._silent.append(agent)
-            elif agent.heard_monotonic:
+            else:
                 self._wheel.add(agent, due)
-            else:  # not heard since the start: a fleet that was loaded at one time is spread over the slots
-                share = 0.5 + agent.number % _SPREAD / (2 * _SPREAD)
-                self._wheel.add(agent, min(due, now.monotonic + self.times.stale_after * share))
 
     def mark_stale(self, agents: Mapping[str, Agent], now: Instant) -> list[Transition]:
         """Mark online agents as stale after `stale_after` seconds of silence or more; return the transitions."""
@@ -183,6 +182,13 @@ class Liveness:
                 due = self._silent_at(agent)
                 self._watch(agent, now.monotonic + self.times.stale_after if due is None else due)
         return [transition for transition in changed if transition is not None]
+
+    def _spread_loaded(self, now: Instant) -> None:
+        """Spread the agents from the store over the time before the first of them can have been silent for too long."""
+        open_since = [since for since in self._open_since.values() if since is not None]
+        earliest = min(open_since, default=now.monotonic) + self.times.stale_after
+        self._wheel.spread(self._loaded, now.monotonic, min(earliest, now.monotonic + self.times.stale_after / 2))
+        self._loaded = []
 
     def _is_silent(self, agent: Agent, now: Instant) -> bool:
         since = self._open_since[agent.door]

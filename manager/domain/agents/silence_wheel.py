@@ -18,6 +18,12 @@ class SilenceWheel:
         """Have an agent looked at once this time has come, or up to a second before."""
         self._slots.setdefault(int(at - _ROUNDING), []).append(agent)
 
+    def spread(self, agents: list[Agent], first: float, last: float) -> None:
+        """Have agents looked at between two times, about as many in each second."""
+        seconds = max(1, int(last - first))
+        for second in range(seconds):
+            self._slots.setdefault(int(first) + second, []).extend(agents[second::seconds])
+
     def take(self, now: float) -> list[Agent]:
         """Remove and return the agents whose slots have come."""
         due = sorted(slot for slot in self._slots if slot <= now)

@@ -43,6 +43,7 @@ def remove_agent(context: Context, request: RemoveAgent) -> str:
     agent.state_since = batch.now.wall
     batch.changes.agents.pop(agent.agent_id, None)
     batch.changes.policies.pop(agent.agent_id, None)
+    batch.changes.stated.pop(agent.agent_id, None)
     batch.changes.vitals.pop(agent.agent_id, None)
     batch.changes.removed.append(agent)
     line = HistoryLine(agent.agent_id, batch.now.wall, "agent_removed", request.author)

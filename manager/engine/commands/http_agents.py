@@ -264,7 +264,7 @@ def poll_policy(context: Context, request: PollPolicy) -> AgentPolicy:
     if len(request.versions) == 1:
         _record_policy_in_force(context, agent, request.versions[0], None)
         _record_acceptance(context, agent)
-        context.unwritten.record(agent)
+        context.unwritten.stated[agent.number] = agent
     version = merged_version(context, agent)
     if version in request.versions:
         digest = context.fleet.policies.effective[agent.agent_id].resolved.digest

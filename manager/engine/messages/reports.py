@@ -172,7 +172,7 @@ def _count_for_agent(context: Context, received: ReceivedReport) -> None:
     if not vitals.counts_stated:
         vitals.threats_detected += 1
         vitals.actions_executed += is_executed(received.report.response)
-        context.unwritten.record(received.agent)
+        context.unwritten.vitals[received.agent.number] = received.agent
 
 
 def _decide_one(intake: ReportIntake, report: ReceivedReport, known: dict[ReportKey, bytes], now: float) -> None:

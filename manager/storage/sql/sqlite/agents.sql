@@ -78,6 +78,13 @@ ON CONFLICT (number) DO UPDATE SET
     registered_in = excluded.registered_in,
     reported_site = excluded.reported_site;
 
+-- name: update_stated
+-- The values that a heartbeat states and seldom changes; no index has any of them.
+UPDATE agent
+SET mode = ?, policy_version = ?, policy_digest = ?, policy_state = ?, policy_error = ?, policy_applied_at = ?,
+    blocklist_sequence = ?, health = ?, enforcement = ?, mode_wanted = ?, enforced = ?
+WHERE number = ?;
+
 -- name: upsert_vitals
 -- The values that every heartbeat changes, in a narrow row; sources are null where the row has them already.
 INSERT INTO agent_vitals (
