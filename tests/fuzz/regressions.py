@@ -1,5 +1,7 @@
 """Inputs that once broke a decoder: a crash, a hang, or an error without a sentence."""
 
+import gzip
+
 from tests.fuzz.store_decoders import OFF_THE_CURVE
 
 _DEEP = b"[" * 60_000
@@ -60,5 +62,6 @@ REGRESSIONS: tuple[tuple[str, bytes], ...] = (
     ("guard source_cursors.cursor", _DEEP),
     ("guard routes", b"a\nb c d e\n" + b"x " * 12),
     ("guard routes", b"\x80"),
+    ("log archive", gzip.compress(b"zero\n") * 3_000),
 )
 """By the names of the inventory."""
