@@ -8,6 +8,7 @@ from manager.domain.notifications.event import RANKS, weight
 from manager.domain.policies.alerting import alerting_of
 from manager.engine.events import EventRow
 from manager.engine.fleet import Fleet
+from manager.errors import Invalid
 from schemas.threats import Severity
 
 
@@ -15,7 +16,8 @@ def choose(fleet: Fleet, rows: Iterable[EventRow]) -> None:
     """Record with each event the channels that its scope's `alerting` names.
 
     An event about an agent has the agent's policy, below its emergency entries, which raise the sensitivity; any other
-    event has its organization's, or the global one. Names that the manager does not have are ignored.
+    event has its organization's, or the global one. Names that the manager does not have are ignored, and channels of
+    other organizations.
     """
     known = fleet.settings.channels
     if not known:
@@ -23,10 +25,37 @@ def choose(fleet: Fleet, rows: Iterable[EventRow]) -> None:
     shared: dict[str | None, Any] = {}
     for row in rows:
         alerting = _alerting_of(fleet, row, shared)
-        channels = [name for name in alerting["channels"] if name in known]
+        organization = row.event.organization_id
+        channels = [name for name in alerting["channels"] if name in known and _may_use(fleet, name, organization)]
         if channels and row.severity is not None:
             reaches = weight(row.event.event, row.severity) >= RANKS[Severity(alerting["minimumSeverity"])]
             row.alerting = _as_json(channels, alerting.get("quietHours"), severe=reaches)
+
+
+def check_channels(fleet: Fleet, organization_id: str | None, named: Iterable[str], before: Iterable[str]) -> None:
+    """Refuse a policy that adds a channel of other organizations.
+
+    Args:
+        fleet: the fleet.
+        organization_id: the organization that the policy holds for; None for all.
+        named: the channels that it names.
+        before: those that it named so far; they are ignored where they may not be used.
+
+    Raises:
+        Invalid: a channel is for other organizations.
+    """
+    for name in set(named) - set(before):
+        if not _may_use(fleet, name, organization_id):
+            allowed = ", ".join(sorted(fleet.settings.channel_organizations[name]))
+            holds = f"for {organization_id}" if organization_id else "for every organization"
+            raise Invalid(
+                f"alerting.channels: the channel {name} is for {allowed} alone, and this policy holds {holds}"
+            )
+
+
+def _may_use(fleet: Fleet, name: str, organization_id: str | None) -> bool:
+    allowed = fleet.settings.channel_organizations.get(name)
+    return allowed is None or organization_id in allowed
 
 
 def _alerting_of(fleet: Fleet, row: EventRow, shared: dict[str | None, Any]) -> Any:

@@ -1,5 +1,6 @@
 """Engine settings: intervals, limits and rules that the engine gets at its start."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from manager.domain.agents.liveness import LivenessTimes
@@ -51,5 +52,7 @@ class EngineSettings:
     ca_fingerprint: str | None = None
     channels: frozenset[str] = frozenset()
     """The names of the manager's notification channels."""
+    channel_organizations: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The organizations of the channels that are limited to some: neither others nor the fleet as a whole use them."""
     boot_id: str = ""
     """Id of the host's boot; if empty (unknown), clock steps before this start are not detected."""

@@ -12,6 +12,7 @@ from manager.errors import SetupError
 from manager.notifications.channels.channel import TIMEOUT
 from schemas.decoding import complaint
 from schemas.durations import parse_seconds
+from schemas.identifiers import OrganizationId
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _LONGEST_SECRET = 4096
@@ -36,6 +37,7 @@ class ChannelSettings(BaseModel):
         facility: The facility of syslog messages.
         timeout: Seconds for one delivery.
         judgement: Whether messages are judged and grouped as for people; None for the default of the type.
+        organizations: The organizations whose events it may be told; None for those of all, and of the manager.
         time_zone: The IANA name of the zone of `digest_at`.
         digest_at: The local time of the daily digest.
         escalate_to: The channel that is told what nobody acknowledged.
@@ -55,6 +57,7 @@ class ChannelSettings(BaseModel):
     facility: str = "auth"
     timeout: Annotated[Duration, Field(le=300)] = TIMEOUT
     judgement: bool | None = None
+    organizations: Annotated[tuple[OrganizationId, ...], Field(min_length=1)] | None = None
     time_zone: str = "UTC"
     digest_at: MinuteOfDay = "08:00"
     escalate_to: str | None = None

@@ -11,6 +11,7 @@ from manager.domain.correlation import CorrelatorSettings
 from manager.domain.response import ResponderSettings
 from manager.engine.settings import EngineSettings
 from manager.mqtt.broker_address import BrokerAddress
+from manager.notifications.settings import read_channels
 from manager.runtime import clock
 from manager.runtime.transport_security import EMBEDDED
 from manager.settings import Settings
@@ -58,6 +59,11 @@ def engine_settings(settings: Settings, ca_fingerprint: str | None = None, admin
         admin_networks=settings.admin_networks,
         fleet_networks=settings.fleet_networks,
         channels=frozenset(settings.notifications),
+        channel_organizations={
+            name: frozenset(channel.organizations)
+            for name, channel in read_channels(settings.notifications).items()
+            if channel.organizations is not None
+        },
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 
 from manager.domain.agents.agent import Door
+from manager.domain.policies.alerting import channels_named
 from manager.domain.policies.diff import Difference, diff
 from manager.domain.policies.drift import Drift, drifts, mode_set_by
 from manager.domain.policies.fleet_policies import GLOBAL, Policies, Revision, Scope, Sections, policy_of
@@ -12,6 +13,7 @@ from manager.domain.policies.groups import PolicyGroup
 from manager.domain.policies.preview import count_rolled_back, largest
 from manager.domain.policies.preview import preview as preview_steps
 from manager.domain.policies.revision_history import documents_at
+from manager.engine.alerting import check_channels
 from manager.engine.batch import Undo
 from manager.engine.commands.fleet import find_agent
 from manager.engine.commands.http_agent_requests import CreatePolicy, PolicyCreated
@@ -42,7 +44,7 @@ def set_policy(context: Context, request: SetPolicy) -> PolicySet:
 
     Raises:
         Conflict: the priority of the group is another one's.
-        Invalid: the effective policy would not fit in a message.
+        Invalid: the effective policy would not fit in a message, or a channel in it is for other organizations.
         NotFound: there is no such agent.
     """
     policies, now = context.fleet.policies, context.batch.now.wall
@@ -51,6 +53,7 @@ def set_policy(context: Context, request: SetPolicy) -> PolicySet:
         find_agent(context, scope.target)
     if scope.kind == "group" and request.document is not None:
         _check_priority(policies, PolicyGroup.of(scope.target, request.document))
+    _check_channels(context, scope, request.document)
     _check_size(policies, scope, request.document)
     before = {scope: policies.document(scope)}
     revision = policies.set(scope, request.document, now, request.author, request.message)
@@ -60,6 +63,15 @@ def set_policy(context: Context, request: SetPolicy) -> PolicySet:
     data = {"scope": str(scope), "revision": policies.revision, "agents": agents}
     context.batch.event("policy_created", data=data, organization_id=_organization_of(context, scope))
     return PolicySet(policies.revision, changed=True, agents=agents)
+
+
+def _check_channels(context: Context, scope: Scope, document: Sections | None) -> None:
+    """Refuse a document that adds a channel of other organizations."""
+    organization_id = _organization_of(context, scope)
+    if scope.kind == "group" and document is not None:
+        organization_id = PolicyGroup.of(scope.target, document).organization_id
+    before = context.fleet.policies.document(scope)
+    check_channels(context.fleet, organization_id, channels_named(document or {}), channels_named(before or {}))
 
 
 def _check_priority(policies: Policies, group: PolicyGroup) -> None:

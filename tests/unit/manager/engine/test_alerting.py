@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from manager.domain.agents.registry import Takeover
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
 from manager.engine.commands.requests import SetPolicy
 from manager.engine.settings import EngineSettings
+from manager.errors import Invalid
 from schemas import topics
 from tests.support.engine import Bench
 
@@ -97,3 +99,43 @@ def test_the_raised_sensitivity_of_an_emergency_changes_no_alerting(bench: Bench
     assert effective.sections["alerting"]["minimumSeverity"] == "low"
     bench.receive(topics.PRESENCE, agents[0].agent_id, agents[0].presence("offline", bench.wall))
     assert not _chosen(bench, "agent_offline")["severe"]
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Bench]:
+    """A manager whose channel `pager` is for the organization acme."""
+    settings = EngineSettings(
+        takeover=Takeover.ALLOW,
+        channels=frozenset({"pager", "siem"}),
+        channel_organizations={"pager": frozenset({"acme"})},
+    )
+    bench = Bench(tmp_path, settings)
+    yield bench
+    bench.database.close()
+
+
+def test_a_channel_of_one_organization_is_refused_to_others(shared: Bench) -> None:
+    """Its own organization, group and agents may name it; another one, and the fleet as a whole, may not."""
+    own = shared.enroll("web-1", shared.token(organization_id="acme"))
+    other = shared.enroll("web-2")
+    group = {"selector": {"tagsAll": ["web"]}, "priority": 1, "policy": {"alerting": {"channels": ["pager"]}}}
+    _set(shared, Scope("organization", "acme"), {"channels": ["pager"]})
+    _set(shared, Scope("agent", own.agent_id), {"channels": ["pager"]})
+    shared.ask(SetPolicy(Scope("group", "a"), {**group, "organization": "acme"}, "test"))
+    for scope in (GLOBAL, Scope("organization", "default"), Scope("agent", other.agent_id)):
+        with pytest.raises(Invalid, match="the channel pager is for acme alone, and this policy holds for"):
+            _set(shared, scope, {"channels": ["siem", "pager"]})
+    with pytest.raises(Invalid, match="every organization"):
+        shared.ask(SetPolicy(Scope("group", "b"), {**group, "priority": 2}, "test"))
+
+
+def test_a_stored_document_tells_a_channel_of_others_nothing(bench: Bench) -> None:
+    """From before the limit: the channel is left out, and the document may change in anything else."""
+    _set(bench, GLOBAL, {"channels": ["pager", "siem"]})
+    limited = replace(bench.fleet.settings, channel_organizations={"pager": frozenset({"acme"})})
+    bench.fleet.settings = limited
+    bench.enroll("web-1")
+    assert _chosen(bench, "agent_registered")["channels"] == ["siem"]
+    bench.enroll("web-2", bench.token(organization_id="acme"))
+    assert _chosen(bench, "agent_registered")["channels"] == ["pager", "siem"]
+    _set(bench, GLOBAL, {"channels": ["pager", "siem"]}, thresholds={"autoRespond": 70})
