@@ -7,7 +7,6 @@ for threat reports.
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from functools import lru_cache
 from typing import Annotated, Literal
 
 import msgspec
@@ -15,7 +14,7 @@ from msgspec import Meta, Struct, field
 
 from schemas.limits import LOGINS_IN_HEARTBEAT
 from schemas.model import is_plain_time
-from schemas.presence import Enforced, Heartbeat, Mode, PolicyState, ReportedLogin, SourceReport, Unenforced
+from schemas.presence import Enforced, Heartbeat, Mode, PolicyState, ReportedLogin, SourceReport
 
 _DIGEST_LENGTH = 64
 _STATES = frozenset(
@@ -61,12 +60,16 @@ class FastLogin(Struct, rename="camel", forbid_unknown_fields=True, frozen=True,
         return datetime.fromisoformat(self.stamp)
 
 
-class _FastUnenforced(Struct, rename="camel", forbid_unknown_fields=True, frozen=True, gc=False):
+class FastUnenforced(Struct, rename="camel", forbid_unknown_fields=True, frozen=True, gc=False):
+    """The members of `Unenforced`, decoded fast."""
+
     value: Annotated[str, Meta(min_length=1, max_length=512)]
     reason: _Reason
 
 
-class _FastEnforced(Struct, rename="camel", forbid_unknown_fields=True, frozen=True, gc=False):
+class FastEnforced(Struct, rename="camel", forbid_unknown_fields=True, frozen=True, gc=False):
+    """The members of `Enforced`, decoded fast; hashable."""
+
     policy_version: _Count | None = None
     blocklist_sequence: _Count | None = None
     set: _Count = 0
@@ -74,7 +77,7 @@ class _FastEnforced(Struct, rename="camel", forbid_unknown_fields=True, frozen=T
     refused: _Count = 0
     impossible: _Count = 0
     failed: _Count = 0
-    reasons: Annotated[tuple[_FastUnenforced, ...], Meta(max_length=5)] = ()
+    reasons: Annotated[tuple[FastUnenforced, ...], Meta(max_length=5)] = ()
 
 
 class FastHeartbeat(Struct, rename="camel", forbid_unknown_fields=True, frozen=True, gc=False):
@@ -101,7 +104,7 @@ class FastHeartbeat(Struct, rename="camel", forbid_unknown_fields=True, frozen=T
     health: Literal["ok", "degraded"] | None = None
     sources: Annotated[list[FastSource], Meta(max_length=64)] | None = None
     enforcement: str | None = None
-    enforced_measures: _FastEnforced | None = field(default=None, name="enforced")
+    enforced: FastEnforced | None = None
     logins: Annotated[list[FastLogin], Meta(max_length=LOGINS_IN_HEARTBEAT)] | None = None
 
     @property
@@ -109,16 +112,12 @@ class FastHeartbeat(Struct, rename="camel", forbid_unknown_fields=True, frozen=T
         """The time of sending, on the agent's clock."""
         return datetime.fromisoformat(self.stamp)
 
-    @property
-    def enforced(self) -> Enforced | None:
-        """The measures that the host enforces; heartbeats that state the same share one object."""
-        return None if self.enforced_measures is None else _shared(self.enforced_measures)
-
 
 AnyHeartbeat = Heartbeat | FastHeartbeat
 """A decoded heartbeat, whichever decoder made it."""
 
 AnySource = SourceReport | FastSource
+AnyEnforced = Enforced | FastEnforced
 AnyLogins = Sequence[ReportedLogin] | Sequence[FastLogin]
 
 _decode = msgspec.json.Decoder(FastHeartbeat).decode
@@ -158,17 +157,3 @@ def _is_source_in_order(source: FastSource) -> bool:
 
 def _is_digest(text: str) -> bool:
     return len(text) == _DIGEST_LENGTH and _find_other_than_hex(text) is None
-
-
-@lru_cache(1024)
-def _shared(stated: _FastEnforced) -> Enforced:
-    return Enforced(
-        policy_version=stated.policy_version,
-        blocklist_sequence=stated.blocklist_sequence,
-        set=stated.set,
-        ineffective=stated.ineffective,
-        refused=stated.refused,
-        impossible=stated.impossible,
-        failed=stated.failed,
-        reasons=[Unenforced(value=each.value, reason=each.reason) for each in stated.reasons],
-    )

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from schemas.decoding import decode
-from schemas.fast_heartbeats import AnySource
+from schemas.fast_heartbeats import AnyEnforced, AnySource, FastEnforced
 from schemas.limits import MESSAGE_LIMIT
 from schemas.presence import Enforced, HealthState, Mode
 
@@ -47,12 +47,9 @@ class EnforcedMeasures(NamedTuple):
     reasons: tuple[UnenforcedMeasure, ...]
 
     @classmethod
-    def of(cls, stated: Enforced) -> "EnforcedMeasures":
+    def of(cls, stated: AnyEnforced) -> "EnforcedMeasures":
         """Return the measures of a message."""
-        reasons = tuple(UnenforcedMeasure(each.value, each.reason) for each in stated.reasons)
-        numbers = (stated.policy_version, stated.blocklist_sequence)
-        counts = (stated.set, stated.ineffective, stated.refused, stated.impossible, stated.failed)
-        return _shared(cls(*numbers, *counts, reasons))
+        return _of_fast(stated) if isinstance(stated, FastEnforced) else _measures(stated)
 
     @classmethod
     def of_json(cls, text: str) -> "EnforcedMeasures":
@@ -73,6 +70,18 @@ class EnforcedMeasures(NamedTuple):
     def to_json(self) -> str:
         """Return the stored form, which `of_json` reads."""
         return json.dumps(self.record(), separators=(",", ":"), ensure_ascii=False)
+
+
+@lru_cache(4096)
+def _of_fast(stated: FastEnforced) -> EnforcedMeasures:
+    return _measures(stated)
+
+
+def _measures(stated: AnyEnforced) -> EnforcedMeasures:
+    reasons = tuple(UnenforcedMeasure(each.value, each.reason) for each in stated.reasons)
+    numbers = (stated.policy_version, stated.blocklist_sequence)
+    counts = (stated.set, stated.ineffective, stated.refused, stated.impossible, stated.failed)
+    return _shared(EnforcedMeasures(*numbers, *counts, reasons))
 
 
 @lru_cache(4096)
@@ -134,7 +143,7 @@ class Condition:
             changes.append(ConditionChange("mode_reverted", {"mode": Mode.LEARNING, "modeWanted": Mode.PROTECTION}))
         return changes
 
-    def enforce(self, enforced: Enforced | None) -> bool:
+    def enforce(self, enforced: AnyEnforced | None) -> bool:
         """Take over the measures that the host enforces; return whether more are ineffective than were announced."""
         before = 0 if self.enforced is None else self.enforced.ineffective
         now = 0 if enforced is None else enforced.ineffective

@@ -5,9 +5,8 @@ from manager.domain.agents.condition import unenforced_values
 from manager.domain.notifications.alert_limit import Admission, AlertClass
 from manager.engine.context import Context
 from manager.engine.response import emergency_response
-from schemas.fast_heartbeats import AnyHeartbeat
+from schemas.fast_heartbeats import AnyEnforced, AnyHeartbeat
 from schemas.http_agents import HttpHeartbeat
-from schemas.presence import Enforced
 
 
 def record(
@@ -40,7 +39,7 @@ def record(
     record_enforced(context, agent, message.enforced)
 
 
-def record_enforced(context: Context, agent: Agent, enforced: Enforced | None) -> None:
+def record_enforced(context: Context, agent: Agent, enforced: AnyEnforced | None) -> None:
     """Record the measures that an agent's host enforces, and the responses that are so enforced."""
     has_more = agent.condition.enforce(enforced)
     known = agent.condition.enforced
