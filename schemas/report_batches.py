@@ -5,15 +5,21 @@ alone, so that a repetition in the other form is the same report.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from schemas.limits import REPORTS_IN_BATCH
+from schemas.limits import REPORTS_IN_BATCH, THREAT_LIMIT
 
 FEATURE = "threats.batch"
 """The name under which `ManagerKeys.accepts` lists that a manager takes such messages."""
 
-EMPTY_LENGTH = len('{"reports":[]}')
-"""The length in bytes of the message without its reports and without its code."""
+PATIENCE = 60.0
+"""Seconds without a receipt for a report sent in a batch, after which a guard sends each report alone."""
+
+AT_ONCE = 50
+"""The maximum number of reports that a guard sends in one message."""
+
+_FRAME = 128
+"""At least the bytes of a message that are no report: brackets and code."""
 
 _HEAD = b'{"reports"'
 _ID_NAME = b'"id"'
@@ -23,6 +29,16 @@ _ID = re.compile(rb'\{(?:"agentId":"[^"\\]{1,64}",)?"id":"([A-Za-z0-9._:-]{1,64}
 def batch_body(reports: Iterable[bytes]) -> bytes:
     """Return the message with these reports, without its code."""
     return b'{"reports":[%b]}' % b",".join(reports)
+
+
+def fitting(lengths: Sequence[int]) -> int:
+    """Return how many reports of these lengths, from the first on, a guard sends in one message: at least one."""
+    size = _FRAME
+    for number, length in enumerate(lengths[:AT_ONCE]):
+        size += length + 1
+        if number and size > THREAT_LIMIT:
+            return number
+    return min(len(lengths), AT_ONCE)
 
 
 def is_batch(payload: bytes) -> bool:

@@ -101,6 +101,7 @@ class Agent:
         pending: A registration without an answer: client id and payload.
         policy: The policy in force.
         blocklist_sequence: The sequence of the organization's blocklist that was last applied.
+        sends_batches: Whether the manager takes several reports in one message, as far as is known.
     """
 
     number: int
@@ -113,6 +114,7 @@ class Agent:
     pending: tuple[str, bytes] | None = None
     policy: InForce = field(default_factory=InForce)
     blocklist_sequence: int = 0
+    sends_batches: bool = False
     _sequence: "count[int]" = field(default_factory=lambda: count(1))
 
     @property

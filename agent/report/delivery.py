@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from agent.link.link import Link
 from agent.logs import EventLog
-from agent.report.outbox import Outbox, OutboxEntry, coded, fitting
-from schemas.report_batches import FEATURE
+from agent.report.outbox import Outbox, OutboxEntry, coded
+from schemas.report_batches import AT_ONCE, FEATURE, PATIENCE, fitting
 from schemas.threats import Receipt
 from schemas.topics import THREATS
 
@@ -16,11 +16,8 @@ _log = EventLog("delivery")
 WINDOW_BYTES = 2 * 1024 * 1024
 """The largest number of bytes in flight, unless a single report is larger."""
 
-BATCH_PATIENCE = 60.0
-"""Seconds without a receipt for a report sent in a batch, after which each report is sent alone."""
-
-_AT_ONCE = 50
-"""The maximum number of reports that are read from the outbox, and sent in one message."""
+_ROOM_FOR_ID = 64
+"""Bytes that a report has more in a message than in the outbox: agentId."""
 
 _LONGEST_PATIENCE = 900.0
 _NEVER = float("inf")
@@ -40,7 +37,7 @@ class Delivery:
 
     - On each new link all waiting reports are sent again, in order.
     - Where the manager takes batches, reports that wait together are sent in one message. If one of them has no receipt
-      after `BATCH_PATIENCE`, each report is sent alone until the manager's keys are heard again.
+      after 60 s, each report is sent alone until the manager's keys are heard again.
     - A report without a receipt after `receipt_timeout` is sent again; the timeout doubles each time, up to 15 minutes,
       and is reset by the next receipt, so a broker without its manager is not filled with copies.
     - A deferred report leaves the window and is sent again after the delay that the manager named.
@@ -78,7 +75,7 @@ class Delivery:
     def _batches_due(self) -> float:
         if not self._sends_batches:
             return _NEVER
-        return min((flight.batched_at for flight in self._flights.values()), default=_NEVER) + BATCH_PATIENCE
+        return min((flight.batched_at for flight in self._flights.values()), default=_NEVER) + PATIENCE
 
     def accept(self, features: Collection[str]) -> None:
         """Take over the features that the manager's keys list."""
@@ -105,14 +102,14 @@ class Delivery:
         if self._batches_due <= now:
             self._sends_batches = False
             overdue = [report for report, flight in self._flights.items() if flight.batched_at < _NEVER]
-            _log.warning("batches_unanswered", count=len(overdue), waited=BATCH_PATIENCE)
+            _log.warning("batches_unanswered", count=len(overdue), waited=PATIENCE)
         elif overdue:
             _log.info("reports_sent_again", count=len(overdue), waited=self._patience)
             self._patience = min(self._patience * 2, _LONGEST_PATIENCE)
         self._again(overdue, now)
         back = [report for report, until in self._deferred.items() if until <= now]
-        for start in range(0, len(back), _AT_ONCE):
-            self._resume(back[start : start + _AT_ONCE], now)
+        for start in range(0, len(back), AT_ONCE):
+            self._resume(back[start : start + AT_ONCE], now)
         self.pump(now)
 
     def pump(self, now: float) -> None:
@@ -155,12 +152,12 @@ class Delivery:
 
     @property
     def _places(self) -> int:
-        return min(self._window - len(self._flights), _AT_ONCE)
+        return min(self._window - len(self._flights), AT_ONCE)
 
     def _groups(self, entries: Sequence[OutboxEntry]) -> Iterator[Sequence[OutboxEntry]]:
         """Yield the reports of each message."""
         while entries:
-            count = fitting(entries[:_AT_ONCE]) if self._sends_batches else 1
+            count = fitting([len(entry.body) + _ROOM_FOR_ID for entry in entries]) if self._sends_batches else 1
             yield entries[:count]
             entries = entries[count:]
 

@@ -20,8 +20,6 @@ _DROPPED = "outbox_dropped"
 _DEAD_LETTERS = 1_000
 _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 _ROOM_FOR_CODE = 256
-_ROOM_FOR_ID = 64
-"""Bytes that a report has more in a message than in the outbox: agentId and comma."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +36,6 @@ def coded(bodies: Sequence[bytes], agent_id: str, mac_key: bytes) -> bytes:
     whole = [b'{"agentId":"%b",%b' % (agent_id.encode(), body[1:]) for body in bodies]
     message = whole[0] if len(whole) == 1 else batch_body(whole)
     return message_codes.with_mac(mac_key, THREATS.below_root(agent_id), message)
-
-
-def fitting(entries: Sequence[OutboxEntry]) -> int:
-    """Return the number of reports, from the first on, that fit into one message; at least one."""
-    size = _ROOM_FOR_CODE
-    for number, entry in enumerate(entries):
-        size += len(entry.body) + _ROOM_FOR_ID
-        if number and size > THREAT_LIMIT:
-            return number
-    return len(entries)
 
 
 class Outbox:

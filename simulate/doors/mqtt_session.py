@@ -7,7 +7,8 @@ from typing import cast
 
 from schemas import message_codes, topics
 from schemas.decoding import DecodeError, decode
-from schemas.presence import Presence
+from schemas.presence import ManagerKeys, Presence
+from schemas.report_batches import FEATURE, PATIENCE, batch_body, fitting
 from schemas.threats import Receipt
 from simulate.agent import Agent
 from simulate.doors import packets
@@ -22,8 +23,8 @@ ANSWERS_WITHIN = 15.0
 """Seconds to wait for the PINGRESP."""
 
 _SNAPSHOT_FOR = 15.0
-_OWN_TOPICS = 3
-"""The number of the first subscriptions without which there is no session: presence, receipts and policy."""
+_OWN_TOPICS = 4
+"""The number of the first subscriptions without which there is no session: presence, receipts, policy and keys."""
 
 _NOT_AUTHORIZED = frozenset({4, 5})
 
@@ -51,6 +52,7 @@ class MqttSession(asyncio.Protocol):
         self._framer = packets.Framer()
         self._packet_id = 0
         self._farewell = 0
+        self._batch_waits_from = float("inf")
         self._snapshot_until: float | None = None
         self._has_own_birth = False
         self._heard_at = self._asked_at = 0.0
@@ -61,6 +63,7 @@ class MqttSession(asyncio.Protocol):
         self._policy = topics.POLICY.address(agent_id)
         self._changes = topics.BLOCKLIST_CHANGES.address(organization_id)
         self._snapshot = topics.BLOCKLIST.address(organization_id)
+        self._keys = topics.MANAGER_KEYS.address()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the CONNECT."""
@@ -90,11 +93,18 @@ class MqttSession(asyncio.Protocol):
         if self._agent.session is not self or self._transport is None:
             return
         agent = self._agent
-        topic, row = topics.THREATS.address(agent.identity.agent_id), topics.THREATS
-        sent = [
-            packets.publish(topic, agent.coded(row, agent.signed_by_agent(body)), self._next_id())
-            for _, body in agent.outbox.take(time.monotonic())
-        ]
+        topic, row, now = topics.THREATS.address(agent.identity.agent_id), topics.THREATS, time.monotonic()
+        if now - self._batch_waits_from >= PATIENCE:
+            agent.sends_batches = False
+        reports = [agent.signed_by_agent(body) for _, body in agent.outbox.take(now)]
+        sent = []
+        while reports:
+            count = fitting([len(report) for report in reports]) if agent.sends_batches else 1
+            body = reports[0] if count == 1 else batch_body(reports[:count])
+            sent.append(packets.publish(topic, agent.coded(row, body), self._next_id()))
+            if count > 1:
+                self._batch_waits_from = min(now, self._batch_waits_from)
+            reports = reports[count:]
         if sent:
             self._transport.write(b"".join(sent))
 
@@ -149,7 +159,7 @@ class MqttSession(asyncio.Protocol):
             raise LoginRefusedError(f"the broker refuses the login of {self._agent.identity.hostname}")
         if code:
             raise DoorError(f"the broker refuses {self._agent.identity.hostname}: code {code}")
-        wanted = (self._presence, self._receipts, self._policy, self._changes)
+        wanted = (self._presence, self._receipts, self._policy, self._keys, self._changes)
         self._write(packets.subscribe(self._next_id(), wanted))
 
     def _subscribed(self, *granted: bool) -> None:
@@ -178,6 +188,8 @@ class MqttSession(asyncio.Protocol):
         agent = self._agent
         if topic == self._receipts:
             self._take_receipt(payload)
+        elif topic == self._keys:
+            self._take_keys(payload)
         elif topic == self._policy:
             self._take_policy(payload)
         elif topic == self._changes:
@@ -189,6 +201,14 @@ class MqttSession(asyncio.Protocol):
             self._take_presence(payload)
         else:
             agent.tally.ignored += 1
+
+    def _take_keys(self, payload: bytes) -> None:
+        """Learn whether the manager takes several reports in one message."""
+        keys = self._verifier.shared(topics.MANAGER_KEYS, None, payload)
+        if isinstance(keys, ManagerKeys):
+            self._agent.sends_batches, self._batch_waits_from = FEATURE in keys.accepts, float("inf")
+        else:
+            self._agent.tally.ignored += 1
 
     def _take_policy(self, payload: bytes) -> None:
         """Apply a policy; end the session if it names another organization, whose topics need a new one."""
@@ -210,6 +230,7 @@ class MqttSession(asyncio.Protocol):
         except DecodeError:
             agent.tally.ignored += 1
             return
+        self._batch_waits_from = float("inf")
         agent.take_receipt(receipt, time.monotonic())
         self.pump()
 

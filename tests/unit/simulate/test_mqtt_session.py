@@ -1,6 +1,7 @@
 """A simulated agent's MQTT session: it heeds what the contract lets a broker and a manager say, and nothing else."""
 
 import asyncio
+import json
 import time
 from typing import Any, cast
 
@@ -11,6 +12,8 @@ from schemas.blocklist import BlocklistChange, BlocklistSnapshot
 from schemas.keys import ManagerKeyring
 from schemas.model import utc
 from schemas.policy import Policy
+from schemas.presence import ManagerKeys
+from schemas.report_batches import FEATURE
 from schemas.threats import Receipt
 from simulate.agent import Agent, InForce, Tally
 from simulate.doors import packets
@@ -26,7 +29,7 @@ from tests.unit.simulate.plans import plan
 
 KEYRING = ManagerKeyring(bytes(32))
 AGENT_ID = "ag-0000000000000001"
-CONNACK, SUBACK = b"\x20\x02\x00\x00", b"\x90\x06\x00\x01\x01\x01\x01\x01"
+CONNACK, SUBACK = b"\x20\x02\x00\x00", b"\x90\x07\x00\x01\x01\x01\x01\x01\x01"
 
 
 class Wire:
@@ -122,7 +125,7 @@ def test_birth_comes_after_the_subscriptions(talk: Talk) -> None:
 @pytest.mark.parametrize(
     ("answer", "error"),
     [(b"\x20\x02\x00\x05", LoginRefusedError), (b"\x20\x02\x00\x03", DoorError),
-     (CONNACK + b"\x90\x06\x00\x01\x01\x80\x01\x01", DoorError), (b"\x30\xff\xff\xff\xff", DoorError)],
+     (CONNACK + b"\x90\x07\x00\x01\x01\x80\x01\x01\x01", DoorError), (b"\x30\xff\xff\xff\xff", DoorError)],
 )  # fmt: skip
 def test_a_refusal_ends_it(talk: Talk, answer: bytes, error: type[Exception]) -> None:
     """A refused login, a refused filter and nonsense end the connection before the agent counts as connected."""
@@ -132,14 +135,14 @@ def test_a_refusal_ends_it(talk: Talk, answer: bytes, error: type[Exception]) ->
     assert (talk.wire.is_closed, talk.agent.tally.connected) == (True, 0)
 
 
-@pytest.mark.parametrize("refused", [0, 1, 2, 3])
+@pytest.mark.parametrize("refused", [0, 1, 2, 3, 4])
 def test_only_a_blocklist_may_be_refused(talk: Talk, refused: int) -> None:
     """Without one of its own topics there is no session; without the organization's blocklist there is one."""
-    codes = [0x80 if number == refused else 1 for number in range(4)]
-    talk.session.data_received(CONNACK + b"\x90\x06\x00\x01" + bytes(codes))
+    codes = [0x80 if number == refused else 1 for number in range(5)]
+    talk.session.data_received(CONNACK + b"\x90\x07\x00\x01" + bytes(codes))
     assert talk.session.opened.done()
-    assert (talk.session.opened.exception() is None) == (refused == 3)
-    assert talk.agent.tally.connected == (refused == 3)
+    assert (talk.session.opened.exception() is None) == (refused == 4)
+    assert talk.agent.tally.connected == (refused == 4)
 
 
 @pytest.mark.parametrize(("version", "moved"), [(1, False), (2, True), (3, True)])
@@ -179,6 +182,52 @@ def test_a_session_sends_again_what_waits(loop: asyncio.AbstractEventLoop, talk:
 
     (payload,) = loop.run_until_complete(again()).wire.published(topics.THREATS)
     assert report_id.encode() in payload
+
+
+def _listing(talk: Talk, features: list[str], keyring: ManagerKeyring = KEYRING) -> None:
+    keys = ManagerKeys(sign_key=keyring.sign_public, seal_key=keyring.seal_public, accepts=features)
+    below = topics.MANAGER_KEYS.below_root()
+    talk.hear(topics.MANAGER_KEYS.address(), message_codes.with_signature(keyring.sign_key, below, keys.body()))
+
+
+def _sent(talk: Talk) -> list[int]:
+    """Return, once, the number of reports in each message; 0 for a report alone."""
+    payloads = talk.wire.published(topics.THREATS)
+    talk.wire.written.clear()
+    return [len(json.loads(payload).get("reports", ())) for payload in payloads]
+
+
+@pytest.mark.parametrize("features", [[FEATURE], ["something else"], []])
+def test_reports_that_wait_go_together_if_the_manager_lists_it(talk: Talk, features: list[str]) -> None:
+    """Several in one message where the keys say so; a report that waits alone goes as before."""
+    _listing(talk.open(), features)
+    talk.report()
+    assert _sent(talk) == [0]
+    talk.agent.session = None
+    for _ in range(3):
+        talk.agent.detected(detections(plan(agents=1, threats=1))[0])
+    talk.agent.session = talk.session
+    talk.session.pump()
+    assert _sent(talk) == ([3] if features == [FEATURE] else [0, 0, 0])
+    _listing(talk, [FEATURE], ManagerKeyring(bytes([1]) * 32))
+    assert (talk.agent.sends_batches, talk.agent.tally.ignored) == (features == [FEATURE], 1)
+
+
+def test_batches_without_any_receipt_end_after_a_minute(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then each report goes alone, until the keys are heard again."""
+    start = time.monotonic()
+    _listing(talk.open(), [FEATURE])
+    talk.agent.outbox.begin()
+    for _ in range(2):
+        talk.agent.detected(detections(plan(agents=1, threats=1))[0])
+    talk.session.pump()
+    assert _sent(talk) == [2]
+    for later, expected in ((31, [2]), (59, []), (92, [0, 0])):
+        monkeypatch.setattr(time, "monotonic", lambda later=later: start + later)
+        talk.session.pump()
+        assert _sent(talk) == expected, later
+    _listing(talk, [FEATURE])
+    assert talk.agent.sends_batches
 
 
 def test_a_missing_change_asks_for_the_snapshot(talk: Talk) -> None:

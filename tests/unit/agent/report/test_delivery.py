@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.report.delivery import BATCH_PATIENCE, Delivery
+from agent.report.delivery import Delivery
 from agent.report.outbox import Outbox
 from agent.storage.database import Database
 from schemas.limits import THREAT_LIMIT
 from schemas.message_codes import has_mac, without_mac
-from schemas.report_batches import FEATURE, is_batch
+from schemas.report_batches import FEATURE, PATIENCE, is_batch
 from schemas.threats import Deferral, Receipt, Severity, ThreatReport, ThreatReportBatch
 from schemas.topics import THREATS
 from tests.unit.agent.fake_link import FakeLink
@@ -275,10 +275,10 @@ def test_a_batch_without_a_receipt_is_sent_alone_after_a_minute(
     assert _messages(link) == [["a", "b", "c"]]
     batching.tick(30)
     assert _messages(link) == [["a", "b", "c"]]
-    assert batching.due == BATCH_PATIENCE
-    batching.tick(BATCH_PATIENCE - 0.1)
+    assert batching.due == PATIENCE
+    batching.tick(PATIENCE - 0.1)
     assert _messages(link) == []
-    batching.tick(BATCH_PATIENCE)
+    batching.tick(PATIENCE)
     assert _messages(link) == ["a", "b", "c"]
     _add(outbox, database, "de")
     batching.pump(70)
@@ -297,12 +297,12 @@ def test_keys_that_are_heard_again_do_not_count_the_time_before(
     """Reports that went alone since have no batch that could be unanswered."""
     _add(outbox, database, "ab")
     batching.opened(link, AGENT, bytes(32), 0)
-    batching.tick(BATCH_PATIENCE)
+    batching.tick(PATIENCE)
     _messages(link)
     batching.accept([FEATURE])
-    batching.tick(BATCH_PATIENCE + 1)
+    batching.tick(PATIENCE + 1)
     assert _messages(link) == []
-    batching.tick(BATCH_PATIENCE + 70)
+    batching.tick(PATIENCE + 70)
     assert _messages(link) == [["a", "b"]]
 
 
@@ -314,7 +314,7 @@ def test_one_report_of_a_batch_that_is_never_answered_ends_batches(
     batching.opened(link, AGENT, bytes(32), 0)
     batching.receipt(Receipt(stored=["a", "c"]), 1, 0)
     _messages(link)
-    batching.tick(BATCH_PATIENCE)
+    batching.tick(PATIENCE)
     assert _messages(link) == ["b"]
 
 
