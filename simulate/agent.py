@@ -10,7 +10,7 @@ from uuid_utils import uuid7
 
 from schemas import message_codes, topics
 from schemas.blocklist import BlocklistChange
-from schemas.keys import EnrollmentToken, has_version_proof, seal
+from schemas.keys import EnrollmentToken, seal
 from schemas.model import iso, utc
 from schemas.policy import Policy, PolicyApplied, digest_of
 from schemas.presence import Heartbeat, Mode, PolicyState, Presence
@@ -115,6 +115,7 @@ class Agent:
     policy: InForce = field(default_factory=InForce)
     blocklist_sequence: int = 0
     sends_batches: bool = False
+    _acknowledged_key: str = ""
     _sequence: "count[int]" = field(default_factory=lambda: count(1))
 
     @property
@@ -222,19 +223,26 @@ class Agent:
             self.identity.organization_id,
         }:
             self.identity.organization_id, self.blocklist_sequence = str(policy.organization_id), 0
+        if (policy.version, policy.digest) == (self.policy.version, self.policy.digest):
+            return self._applied(policy, verifier) if self._acknowledged_key != verifier.sign_key else None
         if policy.version <= self.policy.version:
             return None
-        is_proven = has_version_proof(
-            verifier.key, policy.agent_id, policy.version, policy.digest, policy.version_proof
-        )
-        if not is_proven or digest_of(orjson.loads(payload)) != policy.digest:
+        if not verifier.proves(policy) or digest_of(orjson.loads(payload)) != policy.digest:
             self.tally.ignored += 1
             return None
         self.policy = InForce(policy.version, policy.digest, policy.version_proof)
         self.tally.policies_applied += 1
-        state = PolicyState.APPLIED
-        applied = PolicyApplied(version=policy.version, digest=policy.digest, state=state, sent_at=utc(time.time()))
-        return applied.body()
+        return self._applied(policy, verifier)
+
+    def _applied(self, policy: Policy, verifier: Verifier) -> bytes:
+        self._acknowledged_key = verifier.sign_key
+        return PolicyApplied(
+            version=policy.version,
+            digest=policy.digest,
+            state=PolicyState.APPLIED,
+            sent_at=utc(time.time()),
+            sign_key=self._acknowledged_key,
+        ).body()
 
     def take_blocklist(self, row: topics.Topic, payload: bytes, verifier: Verifier) -> bool:
         """Apply a snapshot or a change; return False if a change before this one is missing."""

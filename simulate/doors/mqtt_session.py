@@ -24,7 +24,7 @@ ANSWERS_WITHIN = 15.0
 
 _SNAPSHOT_FOR = 15.0
 _OWN_TOPICS = 4
-"""The number of the first subscriptions without which there is no session: presence, receipts, policy and keys."""
+"""The number of the first subscriptions without which there is no session: presence, keys, receipts and policy."""
 
 _NOT_AUTHORIZED = frozenset({4, 5})
 
@@ -159,7 +159,7 @@ class MqttSession(asyncio.Protocol):
             raise LoginRefusedError(f"the broker refuses the login of {self._agent.identity.hostname}")
         if code:
             raise DoorError(f"the broker refuses {self._agent.identity.hostname}: code {code}")
-        wanted = (self._presence, self._receipts, self._policy, self._keys, self._changes)
+        wanted = (self._presence, self._keys, self._receipts, self._policy, self._changes)
         self._write(packets.subscribe(self._next_id(), wanted))
 
     def _subscribed(self, *granted: bool) -> None:

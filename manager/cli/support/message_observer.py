@@ -3,8 +3,9 @@
 import json
 import secrets
 import ssl
+import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from schemas.errors import KeyMaterialError, TopicError
 from schemas.keys import public_sign_key
 from schemas.presence import ManagerKeys
 from schemas.protocol_mismatch import no_answer, no_tls
+from schemas.succession import TrustedKeys
 from schemas.topics import MANAGER_KEYS, PREFIX, Topic, resolve
 
 _CODES = ("mac", "proof", "signature")
@@ -69,11 +71,13 @@ class MessageDecoder:
 
     Args:
         sign_key: the manager's public signing key, if an enrollment token names it. Without it the first correctly
-            signed `manager/keys` is trusted, and no other key after it.
+            signed `manager/keys` is trusted, and after it only its successors.
+        wall: the wall clock, seconds since 1970.
     """
 
-    def __init__(self, sign_key: str | None = None) -> None:
-        self._sign_key = sign_key
+    def __init__(self, sign_key: str | None = None, wall: Callable[[], float] = time.time) -> None:
+        self._trusted = None if sign_key is None else TrustedKeys(sign_key)
+        self._wall = wall
         self._last_keys: bytes | None = None
 
     def decode(self, topic: str, payload: bytes) -> ObservedMessage | None:
@@ -90,19 +94,19 @@ class MessageDecoder:
         return ObservedMessage(topic, row.name, identifier, self._verify(row, identifier, payload), *_read(payload))
 
     def _learn_key(self, payload: bytes) -> None:
-        if self._sign_key is not None:
-            return
         try:
             keys = decode(ManagerKeys, payload, MANAGER_KEYS.limit)
-            if message_codes.has_signature(public_sign_key(keys.sign_key), MANAGER_KEYS.below_root(), payload):
-                self._sign_key = keys.sign_key
+            if self._trusted is not None:
+                self._trusted = self._trusted.followed(keys.successions or (), self._wall())
+            elif message_codes.has_signature(public_sign_key(keys.sign_key), MANAGER_KEYS.below_root(), payload):
+                self._trusted = TrustedKeys(keys.sign_key)
         except (DecodeError, KeyMaterialError):
             return
 
     def _verify(self, row: Topic, identifier: str | None, payload: bytes) -> bool | None:
-        if row.code != "signature" or self._sign_key is None or not payload:
+        if row.code != "signature" or self._trusted is None or not payload:
             return None
-        return message_codes.has_signature(public_sign_key(self._sign_key), row.below_root(identifier), payload)
+        return self._trusted.signer(row.below_root(identifier), payload, self._wall()) is not None
 
 
 def observable_topics() -> list[str]:

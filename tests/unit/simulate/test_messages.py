@@ -8,8 +8,9 @@ from schemas.decoding import decode
 from schemas.keys import ManagerKeyring, version_statement
 from schemas.model import utc
 from schemas.policy import Policy, PolicyApplied, default_sections, digest_of
-from schemas.presence import Heartbeat, Presence
+from schemas.presence import Heartbeat, ManagerKeys, Presence
 from schemas.registration import Registration
+from schemas.succession import signed_link
 from schemas.threats import Receipt, Refusal, ThreatReport
 from simulate.agent import Agent, Tally
 from simulate.identity import Identity
@@ -106,3 +107,41 @@ def test_only_the_managers_newer_policy_is_taken() -> None:
         assert agent.take_policy(payload, verifier) is None
     beat = decode(Heartbeat, agent.heartbeat(), topics.HEARTBEAT.limit)
     assert (beat.policy_version, agent.tally.policies_applied, agent.tally.ignored) == (3, 1, 4)
+
+
+def test_a_rotation_of_the_key_is_followed_by_all_agents() -> None:
+    """One message of keys leads the verifier on; a policy of the new key that came before it is read again then."""
+    before, after = KEYRING, ManagerKeyring(bytes([2] * 32))
+    verifier, agent = Verifier(before.sign_public), _agent()
+    policy = _policy(1, keyring=after)
+    assert verifier.shared(topics.POLICY, AGENT_ID, policy) is None
+    assert agent.take_policy(policy, verifier) is None
+    link = signed_link(before.sign_key, after.sign_key, number=1, now=time.time())
+    body = ManagerKeys(sign_key=after.sign_public, seal_key=after.seal_public, successions=[link]).body()
+    keys = message_codes.with_signature(after.sign_key, topics.MANAGER_KEYS.below_root(), body)
+    assert verifier.shared(topics.MANAGER_KEYS, None, keys) is not None
+    assert verifier.sign_key == after.sign_public
+    assert verifier.shared(topics.POLICY, AGENT_ID, policy) is not None
+    applied = agent.take_policy(policy, verifier)
+    assert applied is not None
+    assert after.sign_public.encode() in applied
+    assert agent.take_policy(policy, verifier) is None
+    assert agent.take_policy(_policy(2, keyring=before), verifier) is not None
+
+
+def test_a_policy_that_was_applied_is_acknowledged_again_under_a_new_key() -> None:
+    """So the manager sees that this agent has changed over, though the version is the same."""
+    after = ManagerKeyring(bytes([2] * 32))
+    verifier, agent = Verifier(KEYRING.sign_public), _agent()
+    assert agent.take_policy(_policy(1), verifier) is not None
+    assert agent.take_policy(_policy(1), verifier) is None
+    link = signed_link(KEYRING.sign_key, after.sign_key, number=1, now=time.time())
+    body = ManagerKeys(sign_key=after.sign_public, seal_key=after.seal_public, successions=[link]).body()
+    verifier.shared(
+        topics.MANAGER_KEYS,
+        None,
+        message_codes.with_signature(after.sign_key, topics.MANAGER_KEYS.below_root(), body),
+    )
+    applied = agent.take_policy(_policy(1, keyring=after), verifier)
+    assert applied is not None
+    assert after.sign_public.encode() in applied

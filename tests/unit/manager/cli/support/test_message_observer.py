@@ -10,10 +10,12 @@ from manager.cli.support.message_observer import MessageDecoder, ObservedMessage
 from schemas import message_codes, topics
 from schemas.keys import ManagerKeyring
 from schemas.presence import ManagerKeys
+from schemas.succession import signed_link
 
 AGENT = "ag-0123456789abcdef"
 KEYRING = ManagerKeyring(bytes(32))
 STRANGER = ManagerKeyring(bytes([1]) * 32)
+NOW = 1_800_000_000.0
 POLICY = b'{"version":3,"digest":"abc","scope":"global","blocklist":{"ips":["198.51.100.7"]}}'
 
 
@@ -151,3 +153,19 @@ def test_several_reports_in_one_message_are_summarized_each_up_to_three() -> Non
         assert said == f"{count} reports: {'; '.join([one] * min(count, 3))}{more}"
     assert summary(_see(MessageDecoder(), topics.THREATS, b'{"reports":[5]}')) == "reports=[5]"
     assert summary(_see(MessageDecoder(), topics.THREATS, b'{"reports":[]}')) == "reports=[]"
+
+
+def test_a_rotation_of_the_key_is_followed() -> None:
+    """The keys of a rotation lead the observer on, if both keys have signed it; another manager's do not."""
+    decoder = MessageDecoder(KEYRING.sign_public, lambda: NOW)
+    link = signed_link(KEYRING.sign_key, STRANGER.sign_key, number=1, now=NOW)
+    alone = link.model_copy(update={"predecessor_signature": link.successor_signature})
+    for links, verified in (([alone], False), ([link], True)):
+        body = ManagerKeys(sign_key=STRANGER.sign_public, seal_key=STRANGER.seal_public, successions=links).body()
+        keys = message_codes.with_signature(STRANGER.sign_key, topics.MANAGER_KEYS.below_root(), body)
+        told = decoder.decode(topics.MANAGER_KEYS.address(), keys)
+        assert told is not None
+        assert told.verified is verified
+        policy = decoder.decode(topics.POLICY.address(AGENT), _policy(STRANGER))
+        assert policy is not None
+        assert policy.verified is verified
