@@ -19,6 +19,7 @@ from schemas.policy import PolicyApplied, default_sections, digest_of
 from schemas.presence import Heartbeat, ManagerKeys, Presence
 from schemas.registration import Registration, RegistrationReply, Rejection
 from schemas.report_batches import is_batch
+from schemas.succession import Succession, signed_link
 from schemas.threats import Receipt, ThreatReport, ThreatReportBatch
 from schemas.topics import Topic
 from tests.support import waiting
@@ -57,6 +58,7 @@ class ScriptedManager:
     registrations: list[bytes] = field(default_factory=list)
     keys: AgentKeys | None = None
     accepts: list[str] = field(default_factory=list)
+    successions: list[Succession] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.token = EnrollmentToken.new(self.keyring.sign_public)
@@ -82,9 +84,21 @@ class ScriptedManager:
         rows = [row for row in topics.TABLE if topics.Role.MANAGER in row.readers and row.placeholder != "event"]
         self._client.subscribe([(row.filter, int(row.qos)) for row in rows])
 
+    def rotate(self, keyring: ManagerKeyring, *, compromised: bool = False) -> None:
+        """Sign with another key from now on, and publish the keys with the link to it."""
+        pair, number = (self.keyring.sign_key, keyring.sign_key), len(self.successions) + 1
+        self.successions.append(signed_link(*pair, number=number, now=time.time(), compromised=compromised))
+        self.keyring = keyring
+        self.announce().wait_for_publish(PATIENCE)
+
     def announce(self) -> MQTTMessageInfo:
         """Publish the keys; whoever waits for the returned one knows that the broker has them."""
-        keys = ManagerKeys(sign_key=self.keyring.sign_public, seal_key=self.keyring.seal_public, accepts=self.accepts)
+        keys = ManagerKeys(
+            sign_key=self.keyring.sign_public,
+            seal_key=self.keyring.seal_public,
+            accepts=self.accepts,
+            successions=self.successions or None,
+        )
         return self.say(topics.MANAGER_KEYS, None, keys)
 
     def say(self, row: Topic, identifier: str | None, message: WireModel) -> MQTTMessageInfo:

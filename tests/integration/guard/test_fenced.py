@@ -11,6 +11,7 @@ import pytest
 from manager.domain.policies.fleet_policies import Policies, Scope
 from manager.domain.policies.groups import Placement
 from schemas.blocklist import BlocklistChange, BlocklistEntry, BlocklistSnapshot
+from schemas.keys import ManagerKeyring
 from schemas.presence import Enforced, Mode
 from tests.integration.guard.fenced_host import ATTACKER, BYSTANDER, GATEWAY, OTHER, Fenced
 from tests.integration.guard.scripted_manager import eventually
@@ -227,3 +228,20 @@ def test_the_status_counts_a_measure_before_the_next_heartbeat(fenced: Fenced) -
     fenced.guard.log.attack(ATTACKER)
     assert fenced.outcome() == "taken"
     eventually(lambda: fenced.guard.status()["enforced"].get("set") == 1, "the count in the status")
+
+
+@pytest.mark.parametrize("compromised", [False, True])
+def test_a_rotation_of_the_managers_key_reaches_the_fence(fenced: Fenced, compromised: bool) -> None:
+    """The guard passes the link on; what the new key signs is in the kernel, a fence that starts anew included."""
+    manager, former = fenced.manager, fenced.manager.keyring
+    fenced.guard.start().ready()
+    manager.push_policy(1, blocklist={"ips": [ATTACKER], "domains": [], "fileHashes": []})
+    eventually(lambda: not fenced.reaches(), "a block under the former key")
+    manager.rotate(ManagerKeyring(bytes([7]) * 32), compromised=compromised)
+    manager.push_policy(2, blocklist={"ips": [OTHER], "domains": [], "fileHashes": []})
+    eventually(lambda: fenced.reaches() and not fenced.reaches(OTHER), "a block under the new key")
+    assert fenced.fence.ask(request="status")["signKeys"] == [manager.keyring.sign_public]
+    manager.push_policy(3, keyring=former, blocklist={"ips": [], "domains": [], "fileHashes": []})
+    manager.push_policy(4, blocklist={"ips": [OTHER, ATTACKER], "domains": [], "fileHashes": []})
+    eventually(lambda: not fenced.reaches(), "the next block")
+    assert fenced.guard.status()["ignored"].get("policy_forged", 0) == (1 if compromised else 0)
