@@ -28,6 +28,7 @@ class Backlog:
         events: their number.
         items: the occurrences among them, by kind of group and subject.
         more: the number of further occurrences by kind of group.
+        more_others: the number of those on suspicious events that are no logins.
         over: the number of conditions that would have been told and are over, by kind of group.
     """
 
@@ -38,6 +39,7 @@ class Backlog:
     events: int = 0
     items: dict[GroupKind, dict[str, Item]] = field(default_factory=dict)
     more: dict[GroupKind, int] = field(default_factory=dict)
+    more_others: int = 0
     over: dict[GroupKind, int] = field(default_factory=dict)
 
     def record(self, at: float, now: float, quiet: QuietHours | None) -> None:
@@ -58,7 +60,10 @@ class Backlog:
             return
         items[subject] = item
         if len(items) > _MOST_ITEMS:
-            self.more[kind] = self.more.get(kind, 0) + drop_lightest(items).count
+            dropped = drop_lightest(items)
+            self.more[kind] = self.more.get(kind, 0) + dropped.count
+            if kind is GroupKind.GOT_IN and not dropped.is_login:
+                self.more_others += dropped.count
 
     def add_over(self, kind: GroupKind) -> None:
         """Count a condition that is over."""

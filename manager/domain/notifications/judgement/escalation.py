@@ -9,8 +9,8 @@ from manager.domain.notifications.judgement.wording.group_messages import (
     escalation_message,
     item_lines,
     member_lines,
-    occurrence_title,
     standing_title,
+    whole_title,
 )
 from manager.domain.notifications.message import Message
 
@@ -25,7 +25,7 @@ def escalate(state: JudgementState, settings: JudgementSettings, now: float) -> 
             items = [*by_weight(list(occurrences.untold.values())), *occurrences.told]
             lines = item_lines(items, 0, ROOM)
             severity = most_severe([item.severity for item in items])
-            title = occurrence_title(occurrences)
+            title = whole_title(occurrences)
             messages.append(escalation_message(occurrences.thread, now, title, lines, severity))
     for standing in state.standing.values():
         at = standing.thread.escalation_at(settings.escalate_after)

@@ -43,6 +43,7 @@ class Item:
         command: the command that undoes or acts.
         proven: whether the guard can prove who wrote what it says.
         count: how often it happened.
+        is_login: whether somebody logged in; so it counts where an earlier release has stored it.
     """
 
     words: Words
@@ -52,6 +53,7 @@ class Item:
     command: str | None = None
     proven: bool = True
     count: int = 1
+    is_login: bool = True
 
     def repeat(self, later: "Item") -> None:
         """Count the same thing once more."""

@@ -20,9 +20,11 @@ class OccurrenceGroup:
         untold: what no message has told, by subject; the same again is counted with the first.
         untold_more: the number of untold occurrences beyond those that `untold` has room for.
         untold_hosts: the hosts of those, 100 at most.
+        untold_others: the number of those that are no logins.
         waiting_since: when the first untold one was taken.
         newest: when the last one was taken.
         total: the number of occurrences.
+        others: the number of those that are no logins.
         told: the latest that a message told.
     """
 
@@ -30,15 +32,18 @@ class OccurrenceGroup:
     untold: dict[str, Item] = field(default_factory=dict)
     untold_more: int = 0
     untold_hosts: list[str] = field(default_factory=list)
+    untold_others: int = 0
     waiting_since: float | None = None
     newest: float = 0.0
     total: int = 0
+    others: int = 0
     told: list[Item] = field(default_factory=list)
 
     def add(self, subject: str, item: Item, now: float, quiet: QuietHours | None) -> None:
         """Add an occurrence; the same subject again only raises its count while it is untold."""
         self.thread.note_quiet(quiet)
         self.total += item.count
+        self.others += 0 if item.is_login else item.count
         self.newest = now
         if self.waiting_since is None:
             self.waiting_since = now
@@ -50,6 +55,7 @@ class OccurrenceGroup:
         if len(self.untold) > _MOST_UNTOLD:
             dropped = drop_lightest(self.untold)
             self.untold_more += dropped.count
+            self.untold_others += 0 if dropped.is_login else dropped.count
             if dropped.hostname and dropped.hostname not in self.untold_hosts:
                 self.untold_hosts = [*self.untold_hosts, dropped.hostname][:_MOST_HOSTS]
 
@@ -72,4 +78,5 @@ class OccurrenceGroup:
         items = by_weight(list(self.untold.values()))
         self.told = [*items, *self.told][:_REMEMBERED]
         self.untold, self.untold_more, self.untold_hosts, self.waiting_since = {}, 0, [], None
+        self.untold_others = 0
         return items

@@ -29,13 +29,17 @@ _LOGINS = {
     "privilege_misuse": "sudo by a user who may not use it",
 }
 
+_NO_LOGIN = frozenset({"privilege_misuse"})
+"""Suspicious events of a session that is there already: who did it is known, and logged in by no failure."""
+
 
 def describe(event: Event) -> tuple[str, Item]:
     """Return the subject and the item of an occurrence; the same subject again is counted with the first."""
     words, about, command = _OCCURRENCES.get(event.name, _other)(event)
     subject = "\x00".join((event.name, event.agent_id or "", *about))
     proven = bool(event.data.get("vouched", True))
-    return subject, Item(words, event.at, event.severity, event.hostname, command, proven)
+    is_login = event.name == "suspicious_login" and event.data.get("type") not in _NO_LOGIN
+    return subject, Item(words, event.at, event.severity, event.hostname, command, proven, is_login=is_login)
 
 
 def describe_member(event: Event, cause: str) -> Member:

@@ -1,7 +1,7 @@
 """Messages on groups: titles with counts, a line for each thing, and the command that undoes or acts."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from manager.domain.notifications.judgement.classification import GroupKind
 from manager.domain.notifications.judgement.groups.items import ROOM, Item, Words, line_of, most_severe, plain, quoted
@@ -15,7 +15,6 @@ _NAMED = 40
 """The maximum number of hosts that the last line of a long list names."""
 
 _OCCURRED = {
-    GroupKind.GOT_IN: ("Got in: 1 suspicious event", "Got in: {} suspicious events"),
     GroupKind.WE_HURT: ("1 response did harm or failed", "{} responses did harm or failed"),
     GroupKind.FLAPPING: (
         "1 agent becomes silent or degraded again and again",
@@ -62,13 +61,42 @@ def duration(seconds: float) -> str:
     return f"{days} d {hours} h"
 
 
+def got_in_title(number: int, others: int) -> str:
+    """Return the title for suspicious events, with the number of those that are no logins.
+
+    It says that somebody got in only where a login is among them.
+    """
+    logins = number - others
+    events = counted(("1 suspicious event", "{} suspicious events"), number)
+    if logins <= 0:
+        return f"{events}, no login" if number == 1 else f"{events}, no login among them"
+    among = "" if others == 0 else f", {counted(('1 login', '{} logins'), logins)} among them"
+    return f"Got in: {events}{among}"
+
+
+def others_of(items: Iterable[Item]) -> int:
+    """Return the number of events that are no logins among items."""
+    return sum(item.count for item in items if not item.is_login)
+
+
 def occurrence_title(group: OccurrenceGroup) -> Words:
     """Return the title for what is untold in a group."""
     number = sum(item.count for item in group.untold.values()) + group.untold_more
-    words = [plain(counted(_OCCURRED[group.thread.kind], number)), *place(group.thread)]
+    words = _title(group, number, others_of(group.untold.values()) + group.untold_others)
     if group.total > number:
         words.append(plain(f" ({group.total} in all)"))
     return words
+
+
+def whole_title(group: OccurrenceGroup) -> Words:
+    """Return the title for everything in a group."""
+    return _title(group, group.total, group.others)
+
+
+def _title(group: OccurrenceGroup, number: int, others: int) -> Words:
+    kind = group.thread.kind
+    text = got_in_title(number, others) if kind is GroupKind.GOT_IN else counted(_OCCURRED[kind], number)
+    return [plain(text), *place(group.thread)]
 
 
 def occurrence_message(group: OccurrenceGroup, now: float) -> Message:

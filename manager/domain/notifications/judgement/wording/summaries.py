@@ -14,7 +14,14 @@ from manager.domain.notifications.judgement.groups.items import (
     most_severe,
     plain,
 )
-from manager.domain.notifications.judgement.wording.group_messages import STAND, counted, duration, item_lines
+from manager.domain.notifications.judgement.wording.group_messages import (
+    STAND,
+    counted,
+    duration,
+    got_in_title,
+    item_lines,
+    others_of,
+)
 from manager.domain.notifications.message import Change, Message
 from schemas.threats import Severity
 
@@ -98,7 +105,7 @@ def backlog_message(
     ended = f"the last {duration(now - backlog.newest)} ago"
     head = f"Not told in time: {counted(('1 event', '{} events'), backlog.events)}, {ended}"
     if number:
-        head = f"Got in: {counted(('1 suspicious event', '{} suspicious events'), number)}, not told in time"
+        head = f"{got_in_title(number, others_of(got_in) + backlog.more_others)}, not told in time"
     every: list[Item] = [item for items in backlog.items.values() for item in items.values()]
     return Message(
         id=backlog.thread.told(now),

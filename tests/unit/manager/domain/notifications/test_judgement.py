@@ -572,3 +572,35 @@ def test_an_agent_that_flaps_for_days_is_told_once_a_day() -> None:
         channel.take(events.make("agent_recovered", START + half_hour * 1800 + 900, "srv-1"))
     flapping = [at for at, message in channel.told if "again and again" in whole_text(message)]
     assert [round((at - START) / HOUR) for at in flapping] == [1, 25, 49]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["told in time", "in a summary"])
+def test_somebody_got_in_only_where_a_login_is(late: bool) -> None:
+    """Critical threats, and a refused sudo, have a title without it; with a login among them the number of logins."""
+    for logins, others, title in (
+        (0, 1, "1 suspicious event, no login"),
+        (0, 3, "3 suspicious events, no login among them"),
+        (2, 0, "Got in: 2 suspicious events"),
+        (1, 2, "Got in: 3 suspicious events, 1 login among them"),
+    ):
+        events, channel = Events(), JudgedChannel()
+        kinds = [("critical_threat", "brute_force"), ("suspicious_login", "privilege_misuse")]
+        found = [events.login(START + 1, f"srv-{number}") for number in range(logins)]
+        for number in range(others):
+            name, kind = kinds[number % 2]
+            found.append(events.make(name, START + 1, f"db-{number}", type=kind, severity=Severity.CRITICAL, count=5))
+        for event in found:
+            channel.take(event, at=START + HOUR if late else START + 2)
+        channel.pass_until(START + HOUR + 60 if late else START + 60)
+        assert channel.titles() == [f"{title}, not told in time" if late else f"{title} in acme"]
+
+
+def test_an_escalation_counts_what_was_told() -> None:
+    """The group's title, after its message: of everything in it."""
+    events, channel = Events(), JudgedChannel(JudgementSettings(escalate_after=15 * 60))
+    channel.take(events.login(START + 1, "srv-1"))
+    channel.take(events.make("critical_threat", START + 1, "db-1", type="brute_force", severity=Severity.CRITICAL))
+    channel.pass_until(START + HOUR)
+    ((_, message),) = channel.escalated
+    title = "Nobody has acknowledged for 15 min: Got in: 2 suspicious events, 1 login among them in acme"
+    assert whole_text(message).startswith(title)
