@@ -122,6 +122,7 @@ class Queries(Protocol):
         mode: str | None = None,
         enforcement: Sequence[str] = (),
         group: str | None = None,
+        brief: bool = False,
         limit: int,
         cursor: str | None = None,
     ) -> Page:

@@ -61,6 +61,9 @@ async def list_agents(
     enforcement: Annotated[
         list[StateWord] | None, Query(description="only agents with one of these; `unknown` where none is stated")
     ] = None,
+    brief: Annotated[
+        bool, Query(description="only the members by which a list is searched and shown, a tenth of each record")
+    ] = False,
     limit: Annotated[int, Query(ge=1, le=_LARGEST_PAGE)] = _PAGE,
     cursor: Cursor = None,
 ) -> Response:
@@ -84,10 +87,11 @@ async def list_agents(
         mode=mode,
         enforcement=enforcement or (),
         group=group,
+        brief=brief,
         limit=limit,
         cursor=cursor,
     )
-    return page([services.with_clone(agent) for agent in found], following)
+    return page(found if brief else [services.with_clone(agent) for agent in found], following)
 
 
 @router.get("/api/agents/{agent_id}", responses=answer("The agent's record, with its newest threats."))

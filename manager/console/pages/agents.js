@@ -60,7 +60,7 @@ function all(place, given) {
     let cursor = null;
     agents = [];
     do {
-      const page = await list("/api/agents" + query({ ...server, limit: PAGE, cursor }), { background: agents.length > 0 });
+      const page = await list("/api/agents" + query({ ...server, brief: true, limit: PAGE, cursor }), { background: agents.length > 0 });
       if (ended) return;
       agents.push(...page.records.map(searchable));
       cursor = page.cursor;

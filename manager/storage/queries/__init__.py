@@ -61,6 +61,7 @@ class StoreQueries:
         mode: str | None = None,
         enforcement: Sequence[str] = (),
         group: str | None = None,
+        brief: bool = False,
         limit: int,
         cursor: str | None = None,
     ) -> Page:
@@ -83,6 +84,7 @@ class StoreQueries:
             limit,
             cursor,
             group,
+            brief=brief,
         )
 
     def agent(self, agent_id: str) -> Record | None:

@@ -127,6 +127,9 @@ ROWS = (
     Row("DELETE /api/agents/{agent_id}", query="purge=true", data=("agentId", "removed", "message")),
     Row("GET /api/agents", query="status=online&org_id=default&tag=web&tag=eu&limit=1", data=tuple(
         f"0.{name}" for name in AGENT), top=LISTED),
+    Row("GET /api/agents", query="brief=true&limit=1", top=LISTED, data=tuple(f"0.{name}" for name in (
+        "agentId", "hostname", "organizationId", "site", "tags", "version", "status", "mode", "health", "enforcement",
+        "lastHeartbeat"))),
     Row("GET /api/agents/{agent_id}", own=True, data=(
         *AGENT, "cpu", "memory", "uptime", "recentThreats", "history.0.at", "history.0.event",
         "history.0.detail", "activePolicyVersion")),

@@ -4,6 +4,7 @@ import httpx2
 
 from schemas import topics
 from tests.integration.api.served import Served
+from tests.support.attacks import trusted
 
 
 def test_an_agent_record_has_the_fields_of_both_generations(served: Served, admin: httpx2.Client) -> None:
@@ -147,3 +148,18 @@ def test_no_answer_holds_a_secret(served: Served, admin: httpx2.Client) -> None:
     hidden = [agent.keys.http_token, agent.keys.mqtt_password, str(agent.token).split(".")[2], agent.secret.hex()]
     assert [secret for secret in hidden if secret in text] == []
     assert "digest" not in {key.lower() for key in admin.get("/api/tokens").json()["data"][0]}
+
+
+def test_brief_records_are_parts_of_the_whole_ones(served: Served, admin: httpx2.Client) -> None:
+    """A list that is shorter to read says nothing else, page by page."""
+    with served.bench() as bench:
+        for agent in trusted(bench, "web-1", "web-2", "web-3", organization_id="acme", site="berlin", tags=["web"]):
+            bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall, health="ok"))
+        bench.enroll("silent")
+        bench.pass_time(10)
+    whole = admin.get("/api/agents").json()["data"]
+    first = admin.get("/api/agents?brief=true&limit=3").json()
+    brief = first["data"] + admin.get(f"/api/agents?brief=true&cursor={first['nextCursor']}").json()["data"]
+    assert len(brief) == 4
+    assert [{name: full[name] for name in short} for full, short in zip(whole, brief, strict=True)] == brief
+    assert len(str(brief)) < len(str(whole)) / 4
