@@ -18,6 +18,7 @@ from rich.table import Table
 
 from benchmarks.large_store import LargeStore
 from manager.data_directory import DataDirectory
+from manager.storage.sealed_values import key_for
 from schemas.keys import ManagerKeyring
 from tests.support.browser import Browser
 from tests.support.processes import ManagerProcess
@@ -91,7 +92,8 @@ def measure(agents: int, threats: int, rounds: int) -> list[Figure]:
         home = Path(name)
         manager = ManagerProcess(home, environment={"PANGUARD_STALE_AFTER": "3600"})
         with DataDirectory(manager.data) as directory:
-            LargeStore(directory.store, ManagerKeyring(directory.seed()).store_key, agents, threats)
+            seed = key_for(directory.key_file, directory.store)
+            LargeStore(directory.store, ManagerKeyring(seed).store_key, agents, threats)
         (home / "browser").mkdir()
         with manager, Browser(home / "browser") as browser:
             if manager.running is None:

@@ -215,3 +215,17 @@ def test_a_manager_in_the_background_that_is_not_ready_in_time_runs_on(
         assert failure.value.code is ExitCode.FAILURE
     finally:
         eventually(lambda: _run("stop", "--data-dir", str(tmp_path)).returncode == 0, 60, "the manager stopped")
+
+
+def test_a_manager_without_work_is_not_behind(running: tuple[Path, str]) -> None:
+    """The first screen's figure is the time since nothing waited, which an idle manager sets to zero again and again."""
+    directory, _ = running
+    url = json.loads((directory / "manager.ready").read_text())["http"]
+    token = (directory / "admin.token").read_text().strip()
+    with httpx2.Client(trust_env=False, headers={"Authorization": f"Bearer {token}"}, timeout=60) as admin:
+
+        def lag() -> dict[str, float]:
+            return dict(admin.get(f"{url}/api/now").json()["data"]["manager"])
+
+        eventually(lambda: lag()["behindSeconds"] < 1 and lag()["waitingMessages"] == 0, what="an idle manager")
+        assert lag()["problem"] is None
