@@ -218,7 +218,7 @@ def test_a_manager_in_the_background_that_is_not_ready_in_time_runs_on(
 
 
 def test_a_manager_without_work_is_not_behind(running: tuple[Path, str]) -> None:
-    """The first screen's figure is the time since nothing waited, which an idle manager sets to zero again and again."""
+    """The first screen's figure is the time since nothing waited, which an idle manager sets again and again."""
     directory, _ = running
     url = json.loads((directory / "manager.ready").read_text())["http"]
     token = (directory / "admin.token").read_text().strip()
