@@ -79,7 +79,8 @@ def add_blocks(context: Context, request: AddBlocks) -> BlocksAdded:
         old = before.get(block.value)
         state = None if old is None else audit.manual_state(old)
         audit.add_entry(context, context.origin, "block.add", block.id, before=state, after=audit.manual_state(block))
-    data = {"count": len(added), "scope": request.holder.scope}
+    data: dict[str, object] = {"count": len(added), "scope": request.holder.scope, "target": request.holder.target}
+    data["values"] = [block.value for block in added[:_NAMED]]
     context.batch.event("blocks_added", data=data, organization_id=organization_id or None)
     return BlocksAdded(tuple(added), (), exempt, new, room)
 

@@ -83,6 +83,7 @@ def apply(
                 "state": response.state,
                 "reason": response.reason,
                 "organizationWide": response.organization_wide,
+                **_about(context, response_changes, response.incident_id),
             },
             organization_id=_organization_of(context, response_changes, response.incident_id),
         )
@@ -202,6 +203,16 @@ def _announce_approval(context: Context, response: Response, organization_id: st
         },
         organization_id=organization_id,
     )
+
+
+def _about(context: Context, response_changes: ResponseChanges, incident_id: str) -> dict[str, str]:
+    """Return the kind and value of an incident that the batch or the decision changes; nothing if neither has it."""
+    incident = context.batch.changes.incidents.get(incident_id)
+    if incident is not None:
+        return {"kind": incident.kind, "value": incident.value}
+    entries = (*response_changes.added, *response_changes.removed)
+    found = next((each.subject.indicator() for each in entries if each.incident_id == incident_id), None)
+    return {} if found is None else {"kind": found.kind, "value": found.value}
 
 
 def _organization_of(context: Context, response_changes: ResponseChanges, incident_id: str) -> str | None:

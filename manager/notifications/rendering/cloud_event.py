@@ -7,6 +7,7 @@ from manager.domain.notifications.message import Message
 from manager.notifications.rendering.identity import ChannelIdentity
 from manager.notifications.rendering.json_values import bounded, rfc3339
 from manager.notifications.rendering.machine_text import machine_text
+from manager.notifications.rendering.subjects import addresses_of
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 
@@ -34,6 +35,7 @@ def cloud_event(message: Message, identity: ChannelIdentity) -> dict[str, Any]:
             "text": machine_text(message),
             "command": message.command,
             "link": message.link,
+            "addresses": None if event is None else addresses_of(event),
             "event": None if event is None else _record(event),
         },
     }

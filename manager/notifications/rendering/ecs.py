@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from manager.domain.correlation.indicators import normal_address
 from manager.domain.notifications.event import Event, Topic
 from manager.domain.notifications.message import Message
 from manager.notifications.rendering.identity import ChannelIdentity
 from manager.notifications.rendering.json_values import bounded, rfc3339
 from manager.notifications.rendering.machine_text import machine_text
+from manager.notifications.rendering.subjects import addresses_of, hosts_of
 from schemas.threats import Severity
 
 ECS_VERSION = "8.17.0"
@@ -94,7 +94,9 @@ def _add_event(fields: dict[str, Any], event: Event) -> None:
     data = event.data
     fields["host"] = {"name": event.hostname, "hostname": event.hostname}
     fields["agent"] = {"id": event.agent_id, "type": "panguard"} if event.agent_id else None
-    address, user, digest = _address(data.get("sourceIp")), _text(data.get("user")), _text(data.get("fileHash"))
+    addresses, hosts, user = addresses_of(event), hosts_of(event), _text(data.get("user"))
+    digest = _text(data.get("fileHash")) or (_text(data.get("value")) if data.get("kind") == "file_hash" else None)
+    address = addresses[0] if len(addresses) == 1 else None  # of several, none is the source of the event
     fields["source"] = {"ip": address, "address": address}
     fields["user"] = {"name": user}
     fields["rule"] = {"id": _text(data.get("ruleId"))}
@@ -105,9 +107,9 @@ def _add_event(fields: dict[str, Any], event: Event) -> None:
     if digest is not None and len(digest) in _HASHES:
         fields["file"] = {"hash": {_HASHES[len(digest)]: digest.lower()}}
     fields["related"] = {
-        "ip": [address] if address else None,
+        "ip": addresses or None,
         "user": [user] if user else None,
-        "hosts": [event.hostname] if event.hostname else None,
+        "hosts": hosts or None,
         "hash": [digest] if digest else None,
     }
     fields["panguard"] |= {"topic": event.topic.value, "site": event.site, "data": data}
@@ -115,11 +117,6 @@ def _add_event(fields: dict[str, Any], event: Event) -> None:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def _address(value: Any) -> str | None:
-    address = normal_address(value) if isinstance(value, str) else None
-    return None if address is None else address.value
 
 
 def without_nothing(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,13 +9,15 @@ import pytest
 from manager.domain.agents.registry import Takeover
 from manager.domain.notifications.alert_limit import MOST_IN_MINUTE, MOST_OF_HEARTBEATS
 from manager.domain.response import ResponderSettings
-from manager.engine.commands.requests import ApproveIncident
+from manager.engine.commands.requests import ApproveIncident, UndoIncident
 from manager.engine.settings import EngineSettings
 from manager.errors import StoreUnavailable
 from schemas import topics
 from schemas.model import utc
 from schemas.presence import Enforced, Mode, SourceReport, Unenforced
 from schemas.threats import ResponseTaken, Severity, Threat, ThreatReport
+from tests.support.attacks import ATTACKER, attack, trusted
+from tests.support.blocks import add
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent
 
@@ -277,3 +279,19 @@ def test_a_block_that_is_withdrawn_because_of_a_login_is_told(bench: Bench) -> N
     ((severity, data),) = _told(bench, "block_withdrawn")
     assert (severity, data["value"]) == ("high", "203.0.113.1")
     assert data["incidentId"].startswith("inc-")
+
+
+def test_events_on_blocks_and_responses_name_the_address(bench: Bench) -> None:
+    """A block by hand has its values and scope; a response has kind and value of its incident, its undoing too."""
+    add(bench, "198.51.100.9", "198.51.100.0/28")
+    ((_, data),) = _told(bench, "blocks_added")
+    assert data == {
+        "count": 2, "scope": "fleet", "target": "", "values": ["198.51.100.9", "198.51.100.0/28"],
+    }  # fmt: skip
+    attack(bench, *trusted(bench, "a", "b"))
+    bench.pass_time(8)
+    ((incident_id,),) = bench.rows("SELECT id FROM incident")
+    bench.ask(UndoIncident(incident_id, "test"))
+    responses = [data for _, data in _told(bench, "incident_response")]
+    assert len(responses) > 1
+    assert {(data["kind"], data["value"]) for data in responses} == {("source_ip", ATTACKER)}

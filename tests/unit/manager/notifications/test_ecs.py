@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.domain.notifications.event import KINDS
+from manager.domain.notifications.event import KINDS, Event
+from manager.notifications.rendering.cloud_event import cloud_event
 from manager.notifications.rendering.ecs import document
 from manager.notifications.rendering.json_values import encoded
+from manager.notifications.told_events import event_message
 from tests.unit.manager.notifications.ecs_fields import errors_of
 from tests.unit.manager.notifications.messages import AT, HOSTILE, IDENTITY, event, message
 
@@ -16,7 +18,24 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-MEMBERS = st.sampled_from(["sourceIp", "user", "fileHash", "technique", "ruleId", "process", "count", "x", ""])
+MEMBERS = st.sampled_from(
+    [
+        "sourceIp",
+        "user",
+        "fileHash",
+        "technique",
+        "ruleId",
+        "process",
+        "count",
+        "x",
+        "",
+        "value",
+        "values",
+        "threats",
+        "kind",
+        "agents",
+    ]
+)
 
 
 @pytest.mark.parametrize("name", sorted(KINDS))
@@ -58,3 +77,58 @@ def test_fields_of_a_login() -> None:
     assert line.isascii()
     assert b"\x1b" not in line
     assert b"\n" not in line
+
+
+def _about(name: str, **data: Any) -> Event:
+    """Return an event of an organization with no data but these."""
+    return Event(41, AT, name, KINDS[name].severity, "acme", data=data)
+
+
+THREATS = [
+    {"id": f"t-{number}", "hostname": f"web-{number % 2}", "sourceIp": f"203.0.113.{number}"} for number in range(5)
+]
+
+
+@pytest.mark.parametrize(
+    ("of", "source", "addresses", "text"),
+    [
+        (
+            _about("incident_opened", kind="source_ip", value="203.0.113.9", agents=3),
+            "203.0.113.9", ["203.0.113.9"], "incident opened, `203.0.113.9`, 3 agents",
+        ),
+        (
+            _about("incident_response", kind="source_ip", value="203.0.113.9", state="applied", reason="3 agents"),
+            "203.0.113.9", ["203.0.113.9"], "incident response, `203.0.113.9`: `3 agents`",
+        ),
+        (
+            _about("threats_reported", count=1, threats=THREATS[:1]),
+            "203.0.113.0", ["203.0.113.0"], "1 threat reported on `web-0` from `203.0.113.0`",
+        ),
+        (
+            _about("threats_reported", count=70, threats=THREATS),
+            None, [f"203.0.113.{number}" for number in range(5)],
+            "70 threats reported on `web-0`, `web-1` from `203.0.113.0`, `203.0.113.1`, `203.0.113.2` and 2 more",
+        ),
+        (
+            _about("blocks_added", count=2, scope="fleet", values=["203.0.113.9", "198.51.100.0/24"]),
+            "203.0.113.9", ["203.0.113.9"], "2 blocks added, `203.0.113.9`, scope `fleet`",
+        ),
+        (
+            _about("policy_created", scope="global", revision=7, agents=40),
+            None, [], "policy created, 40 agents, revision 7, scope `global`",
+        ),
+        (_about("incident_opened", kind="file_hash", value="a" * 64, agents=1), None, [],
+         f"incident opened, `{'a' * 64}`, 1 agent"),
+    ],
+    ids=lambda each: each.name if isinstance(each, Event) else "",
+)  # fmt: skip
+def test_an_event_about_an_address_carries_it(of: Event, source: str | None, addresses: list[str], text: str) -> None:
+    """In ECS's own fields, in the CloudEvent's data, and in the sentence, with the number and the hosts."""
+    made = document(event_message(of), IDENTITY)
+    assert errors_of(made) == []
+    assert made.get("source", {}).get("ip") == source
+    assert made.get("related", {}).get("ip", []) == addresses
+    assert made["message"] == text
+    assert made.get("related", {}).get("hash", []) == ([of.data["value"]] if of.data.get("kind") == "file_hash" else [])
+    data = cloud_event(event_message(of), IDENTITY)["data"]
+    assert (data["addresses"], data["text"]) == (addresses, text)
