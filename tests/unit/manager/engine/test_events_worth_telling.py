@@ -290,8 +290,8 @@ def test_events_on_blocks_and_responses_name_the_address(bench: Bench) -> None:
     }  # fmt: skip
     attack(bench, *trusted(bench, "a", "b"))
     bench.pass_time(8)
-    ((incident_id,),) = bench.rows("SELECT id FROM incident")
+    ((incident_id,),) = bench.rows(f"SELECT id FROM incident WHERE value = '{ATTACKER}'")
     bench.ask(UndoIncident(incident_id, "test"))
-    responses = [data for _, data in _told(bench, "incident_response")]
+    responses = [data for _, data in _told(bench, "incident_response") if data["incidentId"] == incident_id]
     assert len(responses) > 1
     assert {(data["kind"], data["value"]) for data in responses} == {("source_ip", ATTACKER)}
