@@ -154,14 +154,22 @@ function overTime({ periods, periodSeconds }) {
       cells: [time(each.at), `${each.cpu} %`, `${each.cpuHighest} %`, `${each.memory} %`, each.events ?? "\u2013", each.heartbeats] })) });
 }
 
-/** Return the values of a policy that are no defaults, each with the scope that set it. */
+/** Return the values of a policy that are no defaults, each with the scopes that set it, and behind them all values. */
 function origins({ values, groups }) {
   const set = values.filter(({ scope }) => scope !== "default");
+  const row = ({ path: name, value, scope, target, setBy = [] }) => {
+    const others = setBy.filter((each) => each.scope !== scope || each.target !== target);
+    return [quoted(name), el("code", {}, shown(JSON.stringify(value), 300)), scopeText({ scope, target }), others.length ? others.map((each, index) => [index ? ", " : "", scopeText(each)]) : "\u2013"];
+  };
   return [
-    el("p", {}, groups.length ? ["Groups: ", groups.map((group) => el("span", { class: "tag" }, quoted(group.name ?? group)))] : "It is in no group."),
-    set.length ? table(["Value", "Is", "Set by"], set.map(({ path: name, value, scope, target }) => [
-      quoted(name), el("code", {}, shown(JSON.stringify(value), 300)), [scope, target ? [" ", quoted(target)] : ""]]), "Values that are no defaults") : el("p", {}, "All values are the defaults."),
+    el("p", {}, groups.length ? ["Groups, a later one takes precedence: ", groups.map((group) => [link("/policies/groups/" + encodeURIComponent(group.name ?? group), quoted(group.name ?? group)), " "])] : "It is in no group."),
+    set.length ? table(["Value", "Is", "Set by", "Also set by"], set.map(row), "Values that are no defaults") : el("p", {}, "All values are the defaults."),
+    el("details", {}, el("summary", {}, `All ${values.length} values`), table(["Value", "Is", "Set by", "Also set by"], values.map(row), "All values")),
   ];
+}
+
+function scopeText({ scope, target }) {
+  return [scope, target ? [" ", quoted(target)] : ""];
 }
 
 function enforcement(agent) {

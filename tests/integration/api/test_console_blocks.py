@@ -102,6 +102,41 @@ def test_an_import_of_more_than_one_request_is_counted_as_one(served: Served, br
         assert bench.rows("SELECT count(*) FROM emergency_entry WHERE value LIKE '2001:db8:%'") == [(448,)]
 
 
+def test_a_block_is_added_and_lifted_by_keys_alone(served: Served, browser: Browser) -> None:
+    """Escape leaves the second step and changes nothing; the focus is seen all the way, and back where it was."""
+    tab, enter, escape = "\ue004", "\ue007", "\ue00c"
+    sign_in(browser, served.url)
+    go(browser, "blocks", "Block by hand")
+    focus = "const e = document.activeElement; return e.name || e.textContent"
+
+    def tab_to(wanted: str) -> None:
+        for _ in range(200):
+            if browser.run(focus) == wanted:
+                outline = "return getComputedStyle(document.activeElement).outlineStyle"
+                assert browser.run(outline) not in {"none", ""}
+                return
+            browser.press(tab)
+        raise AssertionError(f"the tab key never comes to {wanted}")
+
+    browser.run("document.querySelector('main').focus()")
+    tab_to("new")
+    browser.press(*"192.0.2.99")
+    tab_to("Block\u2026")
+    browser.press(enter)
+    second_step(browser)
+    browser.press(escape)
+    eventually(lambda: not browser.run("return document.querySelector('dialog')"), what="no second step")
+    assert browser.run(focus) == "Block\u2026"
+    assert "192.0.2.99" not in page_text(browser)
+    browser.press(enter)
+    second_step(browser)
+    ready = "return document.querySelector('dialog .danger')?.disabled === false"
+    eventually(lambda: browser.run(ready), what="the second step is ready")
+    tab_to("Block 192.0.2.99")
+    browser.press(enter)
+    eventually(lambda: "The block of 192.0.2.99 is recorded" in page_text(browser), what="the block")
+
+
 def test_what_is_no_list_is_told_and_blocks_nothing(served: Served, browser: Browser) -> None:
     """An unknown column, an empty list and an organization that nobody names."""
     sign_in(browser, served.url)

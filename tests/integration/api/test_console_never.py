@@ -10,7 +10,7 @@ import pytest
 
 from manager.api.middleware.client_address import ClientAddresses
 from schemas import topics
-from tests.integration.api.console_steps import click, go, page_text, second_step, set_field, sign_in
+from tests.integration.api.console_steps import click, faults, go, page_text, second_step, set_field, sign_in
 from tests.integration.api.served import LOOPBACK, Served
 from tests.support.attacks import attack, trusted
 from tests.support.browser import Browser
@@ -310,7 +310,7 @@ def test_it_never_has_a_button_that_lifts_everything(served: Served, browser: Br
 
 
 def test_it_never_hides_the_evidence_that_an_action_rests_on(served: Served, browser: Browser) -> None:
-    """The second step shows it, wide and narrow: of an undo, a lift, and a login that was mine."""
+    """The second step shows it, wide and narrow, and breaks no rule of axe-core: of undo, lift, and *it was me*."""
     _attacked(served)
     sign_in(browser, served.url)
     incident, threat, _ = _inner(served)
@@ -336,6 +336,7 @@ def test_it_never_hides_the_evidence_that_an_action_rests_on(served: Served, bro
             seen, text = browser.run(why)
             assert seen, (page, label, width)
             assert re.search(evidence, text), text
+            assert faults(browser) == [], (page, label, width)
 
 
 def test_it_never_lets_operators_block_where_they_sit(tmp_path: Path) -> None:

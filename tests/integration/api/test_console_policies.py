@@ -144,7 +144,9 @@ def test_drift_names_each_host_that_has_not_what_is_meant(served: Served, browse
     said = go(browser, "policies/drift", "web-1")
     assert "is meant" in said
     browser.run("[...document.querySelectorAll('main a')].find((each) => each.textContent === 'web-1').click()")
-    eventually(lambda: "thresholds.autoRespond" in page_text(browser), what="the policy's origin")
+    eventually(lambda: "thresholds.autoRespond\t70\tglobal" in page_text(browser), what="the policy's origin")
+    browser.run("document.querySelector('main details').open = true")
+    assert "thresholds.notifyAndWait\t50\tdefault" in page_text(browser)
 
 
 def test_the_pages_about_policies_keep_nobody_out(served: Served, browser: Browser) -> None:
