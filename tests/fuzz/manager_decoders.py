@@ -27,6 +27,7 @@ from manager.domain.policies.fleet_policies import Scope
 from manager.domain.policies.layers import Layer, read_document
 from manager.domain.policies.rules import parse_duration, parse_rule
 from manager.domain.response.manual_blocks import manual_value
+from manager.engine.messages.report_decoding import DecodedReport, decode_reports
 from manager.errors import Invalid
 from manager.storage.queries.reader import cursor_after, read_cursor
 from manager.storage.queries.threats import evidence_of, record_of
@@ -35,7 +36,9 @@ from schemas.decoding import DecodeError, decode
 from schemas.fast_http_reports import fast_events
 from schemas.http_agents import HttpEvents
 from schemas.limits import BODY_LIMIT
+from schemas.message_codes import with_mac
 from schemas.model import utc
+from schemas.report_batches import batch_body, is_batch
 from schemas.topics import TABLE, Role, Topic
 from tests import strategies as wire
 from tests.fuzz.decoder import Decoder
@@ -309,12 +312,23 @@ _coded = {
     for row in _READ
 }
 
+_batches = st.lists(wire.reports, max_size=4).map(lambda reports: batch_body([each.body() for each in reports]))
+
+
+def _read_reports(_place: Place, data: bytes) -> None:
+    """Each report is read or has a reason, and has its own bytes, which are text if it was read."""
+    for each in decode_reports(AGENT, with_mac(b"k" * 32, topics.THREATS.below_root(AGENT), data)):
+        assert each.body in data or not is_batch(data)
+        assert not isinstance(each, DecodedReport) or each.document.encode() == each.body
+
+
 MANAGER = (
     *(
         Decoder(f"engine {row.name}", "network", hostile_json(_coded[row]), _engine(row), slow=True)
         for row in _READ
         if row is not topics.REGISTRATION
     ),
+    Decoder("decode_reports", "network", hostile_json(_batches), _read_reports, (DecodeError,)),
     Decoder("engine registration", "network", hostile_json(_coded[topics.REGISTRATION]), _registering, slow=True),
     Decoder("engine telling report", "network", hostile_json(_reports), _read_back, slow=True),
     Decoder("HTTP reports", "network", hostile_json(EVENTS), _http_reports, (DecodeError, Invalid)),

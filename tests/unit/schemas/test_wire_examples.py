@@ -9,9 +9,9 @@ import pytest
 from schemas.blocklist import BlocklistChange, BlocklistSnapshot
 from schemas.decoding import DecodeError, decode
 from schemas.fleet import FleetEvent
-from schemas.model import WireModel, iso, utc
+from schemas.model import Timestamp, WireModel, iso, utc
 from schemas.policy import Policy, PolicyApplied
-from schemas.presence import Heartbeat, ManagerPresence, Mode, PolicyState, Presence
+from schemas.presence import Heartbeat, ManagerKeys, ManagerPresence, Mode, PolicyState, Presence
 from schemas.registration import Registration, RegistrationReply, Rejection
 from schemas.threats import Receipt, ResponseTaken, Severity, ThreatReport
 from tests.unit.schemas.hostile_ids import hostile
@@ -212,3 +212,19 @@ def test_seconds_since_1970_are_written_as_the_wire_writes_times(epoch: float, t
     assert iso(epoch) == text
     assert utc(epoch) == datetime.fromisoformat(text)
     assert utc(epoch).tzinfo is UTC
+
+
+class FirstKeys(WireModel):
+    """ManagerKeys as the first release has it."""
+
+    sign_key: str
+    seal_key: str
+    sent_at: Timestamp | None = None
+
+
+def test_a_guard_of_the_first_release_reads_keys_that_list_more() -> None:
+    """It does not know `accepts` and what came later, and sends each report alone, as before."""
+    payload = json.dumps(EXAMPLES[ManagerKeys]).encode()
+    assert decode(FirstKeys, payload, LIMITS[ManagerKeys]).sign_key == EXAMPLES[ManagerKeys]["signKey"]
+    first = {name: EXAMPLES[ManagerKeys][name] for name in ("signKey", "sealKey", "sentAt")}
+    assert decode(ManagerKeys, json.dumps(first).encode(), LIMITS[ManagerKeys]).accepts == []
