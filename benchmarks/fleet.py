@@ -152,10 +152,10 @@ class BeatingFleet:
             self.engine = Engine(self._fleet, self._store, _Publisher(), self._acknowledge, _OpenBroker())
             self.engine.restore_correlation(now)
         gc_tuning.freeze_and_relax()
-        self.agents = list(self._fleet.registry.agents.values())
-        count = len(self.agents)
+        count = len(self._fleet.registry)
         self.figures = Figures(count, time.perf_counter() - began, time.process_time() - cpu)
         self.figures.memory, self.figures.traced = self._memory()
+        self.agents = list(self._fleet.registry.agents.values())
         self.engine.http_door_opened(now)
         self.engine.connected(now, fresh=False)
 
@@ -234,7 +234,7 @@ class BeatingFleet:
 
     def _memory(self) -> tuple[float, float | None]:
         gc.collect()
-        count = len(self.agents)
+        count = self.figures.agents
         traced = tracemalloc.get_traced_memory()[0] / count if self._trace else None
         return (_resident() - self._resident) / count, traced
 

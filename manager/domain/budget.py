@@ -1,6 +1,7 @@
 """Token bucket for one sender: messages and bytes a second, with a burst."""
 
 from dataclasses import dataclass
+from itertools import islice
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,10 @@ class Budget:
     messages: float
     bytes: float
     burst: float
+
+
+_LOOKED_AT = 2_000
+_PARTS = 8
 
 
 class TokenBucket:
@@ -74,3 +79,11 @@ class TokenBucket:
         self.messages = min(self.messages + elapsed * budget.messages, budget.messages * budget.burst)
         self.bytes = min(self.bytes + elapsed * budget.bytes, budget.bytes * budget.burst)
         self.at = now
+
+
+def drop_full(buckets: dict[str, TokenBucket], now: float) -> None:
+    """Drop the refilled ones of the first buckets, an eighth of all or 2,000; put the others at the end."""
+    for sender in list(islice(buckets, max(_LOOKED_AT, len(buckets) // _PARTS))):
+        bucket = buckets.pop(sender)
+        if not bucket.is_full(now):
+            buckets[sender] = bucket

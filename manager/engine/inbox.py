@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from manager.domain.budget import Budget, TokenBucket
+from manager.domain.budget import Budget, TokenBucket, drop_full
 from manager.engine.origin import MANAGER, Origin
 from schemas.limits import MIB
 from schemas.report_batches import stated_count, stated_ids
@@ -200,11 +200,9 @@ class Inbox:
         return flooding
 
     def forget_idle(self, now: float) -> None:
-        """Drop the token buckets that have refilled."""
-        self._budgets = {agent: bucket for agent, bucket in self._budgets.items() if not bucket.is_full(now)}
-        self._excess_budgets = {
-            agent: bucket for agent, bucket in self._excess_budgets.items() if not bucket.is_full(now)
-        }
+        """Drop the token buckets that have refilled, of those that were not looked at for the longest time."""
+        drop_full(self._budgets, now)
+        drop_full(self._excess_budgets, now)
 
     def _taken(self, message: Inbound) -> Inbound:
         self._bytes -= len(message.payload)

@@ -105,7 +105,7 @@ class Housekeeping:
         fleet: has the settings of retention, and knows whether the clock may be trusted.
         store: pruned in pieces, once a minute (with a retention below 24 minutes once in a 24th of it, as then no more
             may be deleted at a time), or once a second while more rows are due.
-        forget_idle: functions that drop state of idle agents; each is given monotonic time.
+        forget_idle: functions that drop state of idle agents, called once a second; each is given monotonic time.
     """
 
     def __init__(self, fleet: Fleet, store: Store, forget_idle: Iterable[Callable[[float], None]]) -> None:
@@ -116,12 +116,17 @@ class Housekeeping:
         self._ids = DeletionBudget(fleet.settings.id_retention)
         self._interval = max(_CATCH_UP_INTERVAL, min(_HOUSEKEEPING_INTERVAL, self._threats.window, self._ids.window))
         self._next: float | None = None
+        self._next_idle = 0.0
 
     def run(self, now: Instant) -> None:
         """Run the due work, outside the transaction of a batch.
 
         The first run waits one interval, in which agents may confirm the clock.
         """
+        if now.monotonic >= self._next_idle:
+            self._next_idle = now.monotonic + _CATCH_UP_INTERVAL
+            for forget_idle in self._forget_idle:
+                forget_idle(now.monotonic)
         if self._next is None:
             self._fleet.clock_trust.is_trusted(now)
             self._next = now.monotonic + _HOUSEKEEPING_INTERVAL
@@ -129,8 +134,6 @@ class Housekeeping:
             return
         more = self._may_prune(now) and self._prune(now)
         self._next = now.monotonic + (_CATCH_UP_INTERVAL if more else self._interval)
-        for forget_idle in self._forget_idle:
-            forget_idle(now.monotonic)
 
     def _may_prune(self, now: Instant) -> bool:
         """Return whether the clock may be trusted; a change is logged, and the wait is a warning for operators."""

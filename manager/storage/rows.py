@@ -8,7 +8,18 @@ from typing import Any
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from manager.domain.access import AccessToken, Role
-from manager.domain.agents.agent import STAMP_IN_STORE, Agent, Credential, Door, Host, InForce, Reason, State, Vitals
+from manager.domain.agents.agent import (
+    STAMP_IN_STORE,
+    Agent,
+    Credential,
+    Door,
+    Host,
+    InForce,
+    Reason,
+    State,
+    Vitals,
+    shared_percentage,
+)
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.agents.condition import Condition, EnforcedMeasures
 from manager.domain.agents.tokens import Token
@@ -112,8 +123,8 @@ class AgentRows:
             clock=ClockOffset(clock_offset, clock_origin, clock_session),
             stamp=STAMP_IN_STORE if has_stamp else None,
             vitals=Vitals(
-                cpu, memory, uptime, one(mode, mode), events_processed, events_total, threats_detected,
-                actions_executed, outbox_size, outbox_dropped,
+                shared_percentage(cpu), shared_percentage(memory), uptime, one(mode, mode), events_processed,
+                events_total, threats_detected, actions_executed, outbox_size, outbox_dropped,
             ),
             in_force=InForce(
                 policy_version, one(policy_digest, policy_digest), one(policy_state, policy_state), policy_error,

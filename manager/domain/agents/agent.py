@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Literal
 
 from manager.domain.agents.clock_offset import ClockOffset, Untimely
@@ -109,6 +110,15 @@ class RegistrationStamp:
 
 STAMP_IN_STORE = RegistrationStamp(0.0, b"", b"")
 """Stands for a stamp that is in the store and not in memory; it is read before the registry looks at it."""
+
+
+_SHARED_PERCENTAGES = 4096
+
+
+@lru_cache(_SHARED_PERCENTAGES)
+def shared_percentage(value: float | None) -> float | None:
+    """Return an equal value, of which the fleet has one object: percentages have one decimal place."""
+    return value
 
 
 LARGEST_COUNT = 2**53 - 1

@@ -94,6 +94,30 @@ class RefusedRegistration:
     reason: str
 
 
+_BLOCK = 256
+
+
+class _Numbered:
+    """Agents by number, in blocks of consecutive numbers: a sixth of the memory of a dict by number."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, list[Agent | None]] = {}
+
+    def __setitem__(self, number: int, agent: Agent) -> None:
+        block = self._blocks.setdefault(number // _BLOCK, [None] * _BLOCK)
+        block[number % _BLOCK] = agent
+
+    def __delitem__(self, number: int) -> None:
+        block = self._blocks[number // _BLOCK]
+        block[number % _BLOCK] = None
+        if not any(block):
+            del self._blocks[number // _BLOCK]
+
+    def get(self, number: int) -> Agent | None:
+        block = self._blocks.get(number // _BLOCK)
+        return None if block is None else block[number % _BLOCK]
+
+
 class Registry:
     """All agents, indexed by id, by organization and hostname, and by HTTP token."""
 
@@ -107,7 +131,7 @@ class Registry:
         """Further agents of one hostname in other spellings, from stores of earlier releases."""
         self._removed: dict[tuple[str, str], RemovedAgent] = {}
         self._by_http_digest: dict[bytes, Agent] = {}
-        self._by_number: dict[int, Agent] = {}
+        self._by_number = _Numbered()
         self._highest_number = 0
 
     def __len__(self) -> int:

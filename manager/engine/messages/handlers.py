@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from manager.domain.agents.agent import Agent, lasting_values
+from manager.domain.agents.agent import Agent, lasting_values, shared_percentage
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.inbox import Inbound
 from manager.engine.messages import clone_events, condition, logins
@@ -60,7 +60,8 @@ def on_heartbeat(context: Context, agent: Agent, message: AnyHeartbeat, _payload
     agent.last_heartbeat = now.wall
     mode = (agent.vitals.mode, message.mode)
     vitals = agent.vitals
-    vitals.cpu, vitals.memory, vitals.uptime, vitals.mode = message.cpu, message.memory, message.uptime, message.mode
+    vitals.cpu, vitals.memory = shared_percentage(message.cpu), shared_percentage(message.memory)
+    vitals.uptime, vitals.mode = message.uptime, message.mode
     vitals.count_events(message.events_processed, message.events_total)
     vitals.outbox_size, vitals.outbox_dropped = message.outbox_size, message.outbox_dropped
     condition.record(context, agent, message, mode)

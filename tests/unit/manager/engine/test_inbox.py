@@ -1,6 +1,6 @@
 """The inbox: fair between commands and agents, and without memory of idle senders."""
 
-from manager.domain.budget import Budget
+from manager.domain.budget import Budget, TokenBucket, drop_full
 from manager.engine.commands.http_agent_requests import RecordHeartbeat, StoreReports
 from manager.engine.inbox import Command, Inbound, Inbox
 from schemas import topics
@@ -55,7 +55,6 @@ def test_the_engine_forgets_idle_agents_and_receipts(bench: Bench) -> None:
     """Housekeeping calls what forgets: neither budgets nor times of receipts stay of an agent that went silent."""
     agent = bench.enroll("web-1")
     bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall))
-    bench.pass_time(2)
     receipts = bench.engine._after_commit.receipts
     assert (agent.agent_id in bench.engine.inbox._budgets, agent.agent_id in receipts._last) == (True, True)
     bench.pass_time(200, step=5)
@@ -111,3 +110,16 @@ def test_without_a_transaction_the_first_command_that_needs_one_stays_and_all_be
     assert [item.request for item in taken if isinstance(item, Command)] == [heartbeat]
     assert inbox.needs_transaction
     assert len(inbox.take(8)) == 2
+
+
+def test_a_share_of_many_token_buckets_is_looked_at_in_each_call() -> None:
+    """The full ones of it are dropped; one in debt goes behind the others and is kept however often it is looked at."""
+    budget = Budget(10.0, 1e6, 1.0)
+    buckets = {str(number): TokenBucket(budget, 0.0) for number in range(5_000)}
+    buckets["0"].consume(1, 0.0, 100_000)
+    drop_full(buckets, 0.0)
+    assert len(buckets) == 3_001
+    assert next(reversed(buckets)) == "0"
+    for _ in range(3):
+        drop_full(buckets, 0.0)
+    assert list(buckets) == ["0"]
