@@ -42,6 +42,8 @@ class DataDirectory:
         self.path = path
         self.key_file = KeyFile(key_file or path / KEY_FILE)
         self._lock: int | None = None
+        self.sealed_broker_password: str | None = None
+        """The broker password in the store, for a manager without the file."""
 
     @property
     def store(self) -> Path:
@@ -109,7 +111,7 @@ class DataDirectory:
 
     def broker_password(self) -> str | None:
         """Return the manager's password at a broker that `panguard manager broker init` prepared; None without one."""
-        return self._read(BROKER_PASSWORD_FILE) or None
+        return self._read(BROKER_PASSWORD_FILE) or self.sealed_broker_password
 
     def new_broker_password(self) -> str:
         """Return the manager's password at a broker that `broker init` prepares, created at the first call."""

@@ -77,6 +77,7 @@ class Manager:
             keyring = ManagerKeyring(opened.signing_keys.seed, opened.user_name_key)
             self._fleet = Fleet(keyring, engine_settings(settings, transport.ca_fingerprint, admin_text))
             self._fleet.use_signing_keys(opened.signing_keys)
+            directory.sealed_broker_password = opened.values.keep_text("broker_password", directory.broker_password())
             self._store = TimedStore(database, opened.store_key, histograms, self._health)
             self._store.sealed = opened.values
             if settings.organization_response is not None:

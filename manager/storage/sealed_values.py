@@ -33,6 +33,7 @@ class SealedValues:
     """
 
     def __init__(self, database: Database, key: bytes) -> None:
+        self._database = database
         self._statements = Statements(database)
         self._cipher = SecretCipher(derive(key, b"sealed values"))
 
@@ -52,6 +53,15 @@ class SealedValues:
     def add(self, name: str, value: bytes) -> None:
         """Write a value that does not exist, in the transaction of the caller."""
         self._statements.execute("sealed_values.insert", (name, self._cipher.encrypt(value, name)))
+
+    def keep_text(self, name: str, text: str | None) -> str | None:
+        """Seal a text in a transaction of its own if there is one, and return the sealed text; None without any."""
+        kept = self.get(name)
+        if text is None or (kept is not None and kept == text.encode()):
+            return None if kept is None else kept.decode()
+        with self._database.atomic():
+            self.put(name, text.encode())
+        return text
 
     def belongs(self) -> bool | None:
         """Return whether the store was sealed with this key; None if none of its values was sealed yet."""

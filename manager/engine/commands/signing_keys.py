@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 ENDED_EVERY = 60.0
 """Seconds between two looks for rotations whose period has ended."""
 
+FOREIGN_WARNING = "foreign_signing_key"
+"""Name of the warning that agents trust a key which this store has never had."""
+
 _AGREEMENT = 600.0
 _NAMED = 20
 
@@ -99,6 +102,18 @@ def end_rotations(context: Context, now: Instant) -> None:
         log.info("signing_key_rotation_ended", number=keys.number)
 
 
+def record_trusted_key(fleet: Fleet, agent: Agent, sign_key: str) -> None:
+    """Record the newest key that an agent trusts; warn of one that this store has never had."""
+    fleet.agents_sign_keys[agent.agent_id] = sign_key
+    if _state(fleet, agent) == "foreign" and FOREIGN_WARNING not in fleet.warnings:
+        log.error("signing_key_unknown", agent_id=agent.agent_id, sign_key=sign_key)
+        fleet.warnings[FOREIGN_WARNING] = (
+            "agents trust a newer signing key than this store has: it was restored from a copy before a rotation. They"
+            " refuse this manager's policies 30 days after that rotation at the latest: restore a later copy, or"
+            " register them anew with a token of today"
+        )
+
+
 def _use(context: Context, keys: SigningKeys) -> None:
     """Sign with other keys from now on, and publish everything that is retained again."""
     before = context.fleet.signing_keys
@@ -140,7 +155,7 @@ def _record(fleet: Fleet, wall: float) -> dict[str, Any]:
             for each in keys.former
         ],
         "canRollBack": _can_roll_back(keys, wall),
-        "agents": {name: counts[name] for name in ("changed", "former", "unknown", "http")},
+        "agents": {name: counts[name] for name in ("changed", "former", "foreign", "unknown", "http")},
         "behind": [{"agentId": agent.agent_id, "hostname": agent.host.hostname} for agent in behind[:_NAMED]],
     }
 
@@ -151,7 +166,9 @@ def _state(fleet: Fleet, agent: Agent) -> str:
     known = fleet.agents_sign_keys.get(agent.agent_id)
     if known is None:
         return "unknown"
-    return "changed" if known == fleet.keyring.sign_public else "former"
+    if known == fleet.keyring.sign_public:
+        return "changed"
+    return "former" if any(each.public == known for each in fleet.signing_keys.former) else "foreign"
 
 
 def _can_roll_back(keys: SigningKeys, wall: float) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from manager.domain.agents.agent import Agent, lasting_values, shared_percentage
+from manager.engine.commands import signing_keys
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.inbox import Inbound
 from manager.engine.messages import clone_events, condition, logins
@@ -76,7 +77,7 @@ def on_heartbeat(context: Context, agent: Agent, message: AnyHeartbeat, _payload
 def on_policy_applied(context: Context, agent: Agent, message: PolicyApplied, _payload: bytes) -> None:
     """Handle an agent's acknowledgement that a policy is applied; heartbeats repeat it."""
     if message.sign_key is not None:
-        context.fleet.agents_sign_keys[agent.agent_id] = message.sign_key
+        signing_keys.record_trusted_key(context.fleet, agent, message.sign_key)
     at, _ = agent.clock.event_time(message.sent_at.timestamp(), context.batch.now.wall)
     if message.enforced is not None and at >= agent.in_force.reported_at:
         condition.record_enforced(context, agent, message.enforced)

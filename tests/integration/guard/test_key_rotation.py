@@ -81,7 +81,7 @@ def test_guards_change_over_without_registering_again(tmp_path: Path) -> None:
             assert online.start(*words) == ids["online"]
             _obeys(manager, "online", 75)
             state = eventually(lambda: _all_changed(manager, 3), 60, "all guards on the new key")
-            assert state["agents"] == {"changed": 3, "former": 0, "unknown": 0, "http": 1}
+            assert state["agents"] == {"changed": 3, "former": 0, "foreign": 0, "unknown": 0, "http": 1}
 
             assert _keys(manager, "rollback", "--yes")["signKey"] == former
             _obeys(manager, "online", 76)

@@ -229,3 +229,24 @@ def test_a_rotation_beside_a_manager_or_without_a_key_is_refused(tmp_path: Path)
     assert not (tmp_path / "no.key").exists()
     with pytest.raises(SetupError, match="there is no store in"):
         rotate_key_file(tmp_path / "nothing", None)
+
+
+def test_the_broker_password_is_sealed_for_a_manager_without_its_file(tmp_path: Path) -> None:
+    """The file goes before the sealed one and replaces it; a rotation of the key file keeps it."""
+    for given, expected in (("one-pw", "one-pw"), (None, "one-pw"), ("two-pw", "two-pw"), (None, "two-pw")):
+        with DataDirectory(tmp_path) as data, _opened(tmp_path) as database:
+            values = open_secrets(database, data.key_file, data.store).values
+            assert values.keep_text("broker_password", given) == expected
+    assert b"two-pw" not in (tmp_path / "panguard.db").read_bytes()
+    rotate_key_file(tmp_path, None)
+    with DataDirectory(tmp_path) as data, _opened(tmp_path) as database:
+        assert open_secrets(database, data.key_file, data.store).values.keep_text("broker_password", None) == "two-pw"
+
+
+def test_a_data_directory_prefers_its_own_broker_password(tmp_path: Path) -> None:
+    """What `broker init` wrote goes before what the store has."""
+    with DataDirectory(tmp_path) as data:
+        assert data.broker_password() is None
+        data.sealed_broker_password = "sealed"
+        assert data.broker_password() == "sealed"
+        assert data.new_broker_password() == data.broker_password() != "sealed"

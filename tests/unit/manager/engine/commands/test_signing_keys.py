@@ -17,6 +17,7 @@ from manager.domain.signing_keys import SIGNING_KEYS, SigningKeys
 from manager.engine.commands.block_requests import AddBlocks, NewBlock
 from manager.engine.commands.key_requests import ReadKeys, RollBackKeys, RotateKeys
 from manager.engine.commands.requests import AcceptClock
+from manager.engine.commands.signing_keys import FOREIGN_WARNING
 from manager.errors import Conflict
 from schemas import message_codes, topics
 from schemas.keys import ManagerKeyring, has_version_proof, public_sign_key, version_statement
@@ -187,8 +188,20 @@ def test_the_state_counts_who_has_changed_over(bench: Bench) -> None:
         body = agent.coded(topics.POLICY_APPLIED, applied.body())
         bench.receive(topics.POLICY_APPLIED, agent.agent_id, body)
     state = bench.ask(ReadKeys())
-    assert state["agents"] == {"changed": 1, "former": 1, "unknown": 1, "http": 0}
+    assert state["agents"] == {"changed": 1, "former": 1, "foreign": 0, "unknown": 1, "http": 0}
     assert state["behind"] == [{"agentId": agents[1].agent_id, "hostname": "srv-1"}]
+
+
+def test_a_store_from_before_a_rotation_is_told(bench: Bench) -> None:
+    """Agents that trust a key which the store has never had are counted, and a warning says what to do."""
+    agent = bench.enroll("srv-1")
+    key = ManagerKeyring(bytes([5]) * 32).sign_public
+    applied = PolicyApplied(
+        version=1, digest="0" * 64, state=PolicyState.APPLIED, sent_at=utc(bench.wall), sign_key=key
+    )
+    bench.receive(topics.POLICY_APPLIED, agent.agent_id, agent.coded(topics.POLICY_APPLIED, applied.body()))
+    assert bench.ask(ReadKeys())["agents"]["foreign"] == 1
+    assert "restored from a copy before a rotation" in bench.fleet.warnings[FOREIGN_WARNING]
 
 
 def test_rotations_are_audited_without_secrets(bench: Bench) -> None:
