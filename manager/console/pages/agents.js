@@ -25,6 +25,7 @@ function all(place, given) {
   const text = el("input", { type: "search", name: "text", value: given.get("text") ?? "" });
   const choices = Object.fromEntries(Object.entries(CHOICES).map(([name, values]) => [name,
     el("select", { name }, values.map((value) => el("option", { value, selected: given.get(name) === value }, value || "any")))]));
+  const group = groupChoice(given.get("group") ?? "");
   const count = el("p", { class: "faint", role: "status" });
   const head = el("div", { class: "head", "aria-hidden": "true" }, HEADS.map((name) => el("span", {}, name)));
   const spacer = el("div", { class: "space" });
@@ -33,6 +34,8 @@ function all(place, given) {
   const chart = el("div", {});
   let agents = [];
   let matching = [];
+  /** The rows that are drawn, by agent. @type {Map<string, HTMLElement>} */
+  let drawn = new Map();
   let complete = false;
   let ended = false;
   const filter = () => {
@@ -47,13 +50,20 @@ function all(place, given) {
   const draw = () => {
     const first = Math.max(0, Math.floor(rows.scrollTop / ROW) - 5);
     const last = Math.min(matching.length, Math.ceil((rows.scrollTop + rows.clientHeight) / ROW) + 5);
-    spacer.replaceChildren(...matching.slice(first, last).map((agent, index) => rowOf(agent, first + index)));
+    const wanted = new Map(matching.slice(first, last).map((agent, index) => [agent.agentId, placed(drawn.get(agent.agentId) ?? rowOf(agent), first + index)]));
+    for (const [agentId, row] of drawn) if (!wanted.has(agentId)) row.remove();
+    let at = spacer.firstChild;
+    for (const row of wanted.values()) {  // rows that stay are not touched: one of them may have the focus
+      if (row === at) at = row.nextSibling;
+      else spacer.insertBefore(row, at);
+    }
+    drawn = wanted;
   };
   rows.addEventListener("scroll", draw, { passive: true });
   for (const input of [text, ...Object.values(choices)]) input.addEventListener("input", filter);
   fill(place, el("h1", {}, "Agents"),
     el("form", { class: "line", onsubmit: (event) => event.preventDefault() }, el("label", {}, "Host, site, tag or release", text),
-      Object.entries(choices).map(([name, choice]) => el("label", {}, name[0].toUpperCase() + name.slice(1), choice))),
+      Object.entries(choices).map(([name, choice]) => el("label", {}, name[0].toUpperCase() + name.slice(1), choice)), group),
     count, rows, el("h2", {}, "By state"), chart);
   const server = { unenforced: given.get("unenforced"), unconfirmed: given.get("unconfirmed"), group: given.get("group") };
   const read = async () => {
@@ -78,10 +88,24 @@ function all(place, given) {
       const known = status && agents.find((agent) => agent.agentId === event.agentId);
       if (!known) return;
       known.status = status;  // the row stays where it is: only its state changes
-      draw();
+      const row = drawn.get(event.agentId);
+      if (row) showStatus(row, status);
     },
     end: () => { ended = true; },
   };
+}
+
+/** Return a choice of policy groups, which the manager resolves; nothing for a token that may not read them. */
+function groupChoice(current) {
+  const select = el("select", { name: "group", onchange: () => { location.hash = "/agents" + query({ group: select.value }); } },
+    el("option", { value: current }, current || "any"));
+  const label = el("label", { hidden: !current }, "Group", select);
+  list("/api/policies/groups?limit=200", { background: true }).then(({ records }) => {
+    const names = records.map(({ name }) => name).filter((name) => name !== current);
+    select.append(...(current ? ["", ...names] : names).map((name) => el("option", { value: name }, name || "any")));
+    label.hidden = !current && names.length === 0;
+  }, () => {});
+  return label;
 }
 
 function searchable(agent) {
@@ -89,15 +113,25 @@ function searchable(agent) {
   return { ...agent, searched: texts.filter(Boolean).join("\n").toLowerCase() };
 }
 
-function rowOf(agent, index) {
+function placed(row, index) {
+  row.style.top = `${index * ROW}px`;
+  return row;
+}
+
+function rowOf(agent) {
   const row = el("a", { class: "row", href: "#" + path("agents", agent.agentId) },
-    el("span", {}, quoted(agent.hostname)), el("span", { class: agent.status === "online" ? "" : "bad-text" }, agent.status),
+    el("span", {}, quoted(agent.hostname)), el("span", {}),
     el("span", { class: agent.health === "degraded" ? "warn-text" : "" }, agent.health ?? "unknown"), el("span", {}, agent.mode ?? "\u2013"),
     el("span", {}, agent.enforcement), el("span", {}, agent.site ? quoted(agent.site) : "\u2013"), el("span", {}, quoted(agent.version)),
     el("span", {}, agent.lastHeartbeat ? distance(agent.lastHeartbeat) : "never"));
-  row.style.top = `${index * ROW}px`;
   row.style.gridTemplateColumns = COLUMNS;
+  showStatus(row, agent.status);
   return row;
+}
+
+function showStatus(row, status) {
+  row.children[1].className = status === "online" ? "" : "bad-text";
+  fill(row.children[1], status);
 }
 
 function one(place, id) {

@@ -16,9 +16,9 @@ export function open(place, _ids, given) {
     address: (cursor) => "/api/blocks" + query({ value: given.get("value"), kind: given.get("value") ? "" : "ip", limit: 100, cursor }),
     heads: ["Value", "Hosts", "Why", "Since", "Until", "In force", ""],
     row: (block) => [
-      link("/blocks?value=" + encodeURIComponent(block.value), quoted(block.value)), scope(block),
+      [link("/blocks?value=" + encodeURIComponent(block.value), quoted(block.value)), block.value.includes("/") ? "" : [" ", link("/threats?source=" + encodeURIComponent(block.value), "threats")]], scope(block),
       [block.incidentId ? link(path("incidents", block.incidentId), quoted(block.reason)) : quoted(block.reason), block.addedBy ? [", by ", quoted(block.addedBy)] : ""],
-      time(block.createdAt), time(block.expiresAt), `accepted by ${block.acceptedCount}, enforced by ${block.enforcedCount} of ${block.targetCount}`,
+      time(block.createdAt), time(block.expiresAt), onWhom(block),
       may("responder") && el("button", { type: "button", class: "danger", onclick: () => lift(block) }, "Lift\u2026"),
     ],
     caption: "Blocks in force, newest first",
@@ -50,6 +50,13 @@ export function open(place, _ids, given) {
       el("label", {}, "Address or network", value), el("button", { type: "submit" }, "Search")),
     said, found.element, may("responder") && byHand(found, said, given.get("value")));
   return { ready: found.ready, event: (name) => { if (name === "blocks_added") found.arrived(); } };
+}
+
+/** Return the numbers of hosts that have a block; of a search by address also their names, and why others have not. */
+function onWhom(block) {
+  const named = (hosts, word) => hosts?.length ? el("div", {}, word, hosts.map((each, index) => [index ? ", " : "", link(path("agents", each.agentId), quoted(each.hostname))])) : "";
+  const reasons = (block.notEnforced ?? []).map((each) => el("div", {}, link(path("agents", each.agentId), quoted(each.hostname)), ": ", quoted(each.reason)));
+  return [`accepted by ${block.acceptedCount}, enforced by ${block.enforcedCount} of ${block.targetCount}`, named(block.enforcedBy, "enforced by "), block.enforcedBy && reasons];
 }
 
 async function blocksOf(value) {

@@ -110,6 +110,8 @@ function one(place, id) {
     return [
       el("h1", {}, `${KINDS[incident.kind]} `, quoted(incident.value)),
       facts([
+        incident.kind === "source_ip" && ["Address", [link("/threats?source=" + encodeURIComponent(incident.value), "its threats"), ", ", link("/blocks?value=" + encodeURIComponent(incident.value), "its blocks")]],
+        incident.kind === "technique" && ["Technique", link("/threats?technique=" + encodeURIComponent(incident.value), "its threats")],
         ["Seen by", `${incident.agentCount} hosts of ${incident.organizationId}; ${incident.vouchedAgentCount} prove what they report`],
         ["Reports", [`${incident.reportCount}, the last `, time(incident.lastSeenAt)]],
         ["Response", [response(incident), incident.responseReason ? [": ", quoted(incident.responseReason)] : ""]],
@@ -131,7 +133,7 @@ function one(place, id) {
         each.by ? [" by ", quoted(each.by)] : "", each.text ? [": ", quoted(each.text, 1_000)] : ""))),
       el("h2", {}, "Who was hit"),
       table(["When", "Host", "Threat", "Severity", "User"], incident.threats.map((each) => [
-        time(each.eventTime), link(path("agents", each.agentId), quoted(each.hostname)), link(path("threats", each.id), quoted(each.type)),
+        time(each.eventTime), link(path("agents", each.agentId), quoted(each.hostname)), link(path("threats", each.id) + query({ agentId: each.agentId }), quoted(each.type)),
         each.severity, each.user ? quoted(each.user, 80) : "\u2013"]), "The newest threats of the incident"),
     ];
   }

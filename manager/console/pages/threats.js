@@ -4,12 +4,12 @@ import { get, query } from "../api.js";
 import { el, fill, link, path, quoted } from "../dom.js";
 import { time } from "../time.js";
 import { recognition, recognizeButton } from "../recognize.js";
-import { facts, pagedList, seldom } from "../view.js";
+import { calm, facts, pagedList, seldom } from "../view.js";
 
 const FILTERS = [["source", "Source address"], ["technique", "Technique"], ["type", "Type"], ["severity", "Severity"], ["agentId", "Agent id"], ["recognized", "Own doing (true, false)"]];
 
 export function open(place, [id], given) {
-  return id ? one(place, id) : search(place, given);
+  return id ? one(place, id, given.get("agentId")) : search(place, given);
 }
 
 function search(place, given) {
@@ -20,7 +20,7 @@ function search(place, given) {
     heads: ["When", "Host", "Threat", "Severity", "Source", "What the guard did", "Own doing"],
     row: (each) => [
       time(each.eventTime), link(path("agents", each.agentId), quoted(each.hostname)),
-      link(path("threats", each.id), quoted(each.type)), each.severity, source(each), response(each),
+      link(path("threats", each.id) + query({ agentId: each.agentId }), quoted(each.type)), each.severity, source(each), response(each),
       each.recognized ? ["of ", quoted(each.recognized.by)] : "\u2013",
     ],
     caption: "Threats, newest first",
@@ -38,23 +38,23 @@ function search(place, given) {
   };
 }
 
-function one(place, id) {
-  const read = async () => {
-    const threats = [await get("/api/threats/" + encodeURIComponent(id))].flat();
-    fill(place, threats.map((each) => [
-      el("h1", {}, quoted(each.type), " on ", link(path("agents", each.agentId), quoted(each.hostname))),
-      facts([
-        ["When", time(each.eventTime)], ["Received", time(each.receivedAt)], ["Severity", each.severity],
-        ["Confidence", `${each.confidence} %`], ["Technique", quoted(each.threat.technique ?? "\u2013")],
-        ["What the guard did", response(each)],
-        ...Object.entries(each.threat.evidence ?? {}).map(([name, value]) => [quoted(name, 60), evidence(name, value)]),
-        ["Proven by the guard", (each.threat.vouched ?? []).join(", ") || "nothing"],
-        ["Own doing", recognition(each)],
-      ]),
-      recognizeButton(each, read),
-    ]));
-  };
-  return { ready: read(), event: (name, event) => { if (name === "threat_recognized" && event.data?.threatId === id) read().catch(() => {}); } };
+function one(place, id, agentId) {
+  const address = "/api/threats/" + encodeURIComponent(id) + query({ agentId });
+  const draw = (each) => fill(place,
+    el("h1", {}, quoted(each.type), " on ", link(path("agents", each.agentId), quoted(each.hostname))),
+    facts([
+      ["When", time(each.eventTime)], ["Received", time(each.receivedAt)], ["Severity", each.severity],
+      ["Confidence", `${each.confidence} %`], ["Technique", quoted(each.threat.technique ?? "\u2013")],
+      ["What the guard did", response(each)],
+      ...Object.entries(each.threat.evidence ?? {}).map(([name, value]) => [quoted(name, 60), evidence(name, value)]),
+      ["Proven by the guard", (each.threat.vouched ?? []).join(", ") || "nothing"],
+      ["Own doing", recognition(each)],
+    ]),
+    recognizeButton(each, read));
+  const read = async () => draw(await get(address));
+  const put = calm(place, draw);
+  const again = (name, event) => { if (name === "threat_recognized" && event.data?.threatId === id) get(address, { background: true }).then(put, () => {}); };
+  return { ready: read(), event: again, end: () => put.end() };
 }
 
 /** Return the action of the guard, and its outcome where the guard says it. */

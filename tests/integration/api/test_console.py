@@ -345,3 +345,28 @@ def test_a_page_of_another_origin_can_do_nothing_with_the_session(
     assert found[4] == "refused"
     with served.bench() as bench:
         assert bench.rows("SELECT count(*) FROM emergency_entry") == [(0,)]
+
+
+def test_the_keyboard_walks_the_list_of_agents_while_their_states_change(served: Served, browser: Browser) -> None:
+    """The focus stays in its row when the list scrolls under it and when its host falls silent; groups are a choice."""
+    with served.bench() as bench:
+        agents = trusted(bench, *(f"host-{number:03}" for number in range(120)))
+    with served.client() as admin:
+        admin.patch(f"/api/agents/{agents[7].agent_id}", json={"tags": ["web"]}).raise_for_status()
+        admin.put("/api/policies/groups/web", json={"selector": {"tagsAll": ["web"]}, "priority": 1, "policy": {}})
+    sign_in(browser, served.url)
+    go(browser, "agents", "120 of 120 agents")
+    browser.run("document.querySelector('.rows').focus()")
+    focus = "return document.activeElement.querySelector('span')?.textContent ?? document.activeElement.outerHTML"
+    for number in range(60):
+        browser.press("\ue004")
+        eventually(lambda number=number: browser.run(focus) == f"host-{number:03}", what=f"the focus on {number}")
+    assert browser.run("return document.querySelectorAll('.rows .row').length") < 80
+    with served.bench() as bench:
+        bench.pass_time(200)
+    state = "return document.activeElement.children[1].textContent"
+    eventually(lambda: browser.run(state) == "stale", what="a stale host")
+    assert browser.run(focus) == "host-059"
+    set_field(browser, "group", "web", "main")
+    eventually(lambda: "1 of 1 agents" in page_text(browser), what="the group's hosts")
+    assert "host-007" in page_text(browser)
