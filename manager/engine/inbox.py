@@ -19,13 +19,17 @@ _EXCESS_SHARE = 0.25
 
 
 class Inbound(NamedTuple):
-    """A message from the broker; `topic` is below the root, `handle` acknowledges the message."""
+    """A message from the broker; `topic` is below the root, `handle` acknowledges the message.
+
+    `weight` is the number of messages for which it counts: that of the reports in it.
+    """
 
     row: Topic
     identifier: str
     topic: str
     payload: bytes
     handle: Any
+    weight: int = 1
 
 
 @dataclass(slots=True, eq=False)
@@ -124,7 +128,7 @@ class Inbox:
         lane = self._lanes.get(agent_id)
         if lane is None:
             lane = self._lanes[agent_id] = deque()
-        lane.append(message)
+        lane.append(message if count == 1 else message._replace(weight=count))
         self._waiting += 1
         self._bytes += size
 
@@ -153,11 +157,11 @@ class Inbox:
     ) -> list[Inbound | Command]:
         """Remove and return the next batch: commands, a few registrations, then one message of each agent in turn.
 
-        While messages of agents wait, commands get at most half of the batch. A command counts for as many messages as
-        it has reports, so that requests with many reports make no longer batches than messages with one.
+        While messages of agents wait, commands get at most half of the batch. A command or message counts for as many
+        messages as it has reports, so that those with many reports make no longer batches than those with one.
 
         Args:
-            limit: the maximum number of items.
+            limit: the maximum number of items; messages end a batch that they fill.
             registrations: the maximum number of registrations among them, if fewer than usual.
             has_transaction: whether a transaction is open; without one, the first command that needs it and all behind
                 it stay in the inbox.
@@ -176,9 +180,12 @@ class Inbox:
         most = self.registrations_in_batch if registrations is None else registrations
         count = min(len(self._registrations), most, limit - len(taken))
         taken += [self._taken(self._registrations.popleft()) for _ in range(count)]
-        while self._lanes and len(taken) < limit and self._bytes > bytes_left_at_end:
+        room = limit - len(taken)
+        while self._lanes and room > 0 and self._bytes > bytes_left_at_end:
             agent_id, lane = self._lanes.popitem(last=False)
-            taken.append(self._taken(lane.popleft()))
+            message = lane.popleft()
+            taken.append(self._taken(message))
+            room -= message.weight
             self._waiting -= 1
             if lane:
                 self._lanes[agent_id] = lane

@@ -204,6 +204,19 @@ def test_a_batch_counts_for_as_many_messages_as_it_has_reports() -> None:
     assert inbox.take_deferred()[0].report_ids == []
 
 
+def test_messages_with_many_reports_make_no_longer_batches() -> None:
+    """A batch of the engine ends with the message that fills it, by the number of its reports."""
+    inbox = Inbox(Budget(1000.0, 1e9, 10.0))
+    for number in range(6):
+        sender = f"ag-{number:016x}"
+        message = batch_body([body(f"t-{each}") for each in range(20)]) if number < 4 else body("t-1")
+        inbox.put(Inbound(topics.THREATS, sender, topics.THREATS.below_root(sender), message, number), 0.0)
+    assert [[item.handle for item in inbox.take(41) if isinstance(item, Inbound)] for _ in range(2)] == [
+        [0, 1, 2],
+        [3, 4, 5],
+    ]
+
+
 def test_a_batch_larger_than_a_whole_budget_is_taken_from_a_full_one() -> None:
     """It would never be taken otherwise; what it owes is paid before the next message."""
     bucket = TokenBucket(Budget(10.0, 1e9, 1.0), 0.0)
