@@ -227,5 +227,6 @@ def test_a_manager_without_work_is_not_behind(running: tuple[Path, str]) -> None
         def lag() -> dict[str, float]:
             return dict(admin.get(f"{url}/api/now").json()["data"]["manager"])
 
+        eventually(lambda: admin.get(f"{url}/health").json()["uptime"] > 3, what="some seconds of running")
         eventually(lambda: lag()["behindSeconds"] < 1 and lag()["waitingMessages"] == 0, what="an idle manager")
         assert lag()["problem"] is None
