@@ -24,15 +24,21 @@ export function open(place) {
   const drawCharts = async (found) => {
     const { fleetCharts } = await import("./now_charts.js");
     const incidents = await list("/api/incidents" + query({ merged: false, limit: 50 }), { background: true });
-    if (!ended) fill(charts, fleetCharts(found, incidents.records));
+    if (!ended) putCharts(fleetCharts(found, incidents.records));
   };
+  const putCharts = calm(charts, (drawn) => {
+    const wereOpen = [...charts.querySelectorAll("details")].map(({ open: isOpen }) => isOpen);
+    fill(charts, drawn);
+    charts.querySelectorAll("details").forEach((each, index) => { each.open = wereOpen[index] ?? false; });
+  });
   /** @type {number|undefined} */
   let retry;
   const again = seldom(1_000, () => read(true).catch(() => { retry = setTimeout(again, 3_000); }));
-  const timer = setInterval(again, 25_000 + 10_000 * Math.random());  // consoles that were opened together ask apart
+  const afresh = () => read(true).then(drawCharts).catch(() => again());
+  const timer = setInterval(afresh, 25_000 + 10_000 * Math.random());  // consoles that were opened together ask apart
   const first = read();
   first.then((found) => requestIdleCallback(() => drawCharts(found).catch(() => {})), () => {});
-  return { ready: first, event: () => again(), end: () => { ended = true; clearInterval(timer); clearTimeout(retry); again.end(); put.end(); } };
+  return { ready: first, event: () => again(), end: () => { ended = true; clearInterval(timer); clearTimeout(retry); again.end(); put.end(); putCharts.end(); } };
 }
 
 function draw(found, reread) {

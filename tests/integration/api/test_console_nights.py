@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.api.console_steps import faults
 from tests.integration.api.served import ADMIN_TOKEN, Served
 from tests.support import staged_nights
 from tests.support.browser import Browser
@@ -53,6 +54,7 @@ def test_a_quiet_night_says_that_nobody_got_in_and_nothing_waits(tmp_path: Path,
         assert _zeros(lines) == {"got in", "we hurt", "waits for you", "we are blind"}
         assert "reports from 40 addresses" in lines["dealt with"]
         assert _height(browser) <= PHONE_HEIGHT
+        assert faults(browser) == []
 
 
 def test_a_night_with_a_login_names_host_user_source_and_time(tmp_path: Path, browser: Browser) -> None:
@@ -66,6 +68,7 @@ def test_a_night_with_a_login_names_host_user_source_and_time(tmp_path: Path, br
         opened = "return document.querySelector('.verdict a[href^=\"#/threats/\"]').textContent"
         assert browser.run(opened) == "open"
         assert _height(browser) <= PHONE_HEIGHT
+        assert faults(browser) == []
 
 
 def test_a_night_that_hurt_names_who_was_cut_off_what_waits_and_who_is_silent(tmp_path: Path, browser: Browser) -> None:
@@ -79,3 +82,20 @@ def test_a_night_that_hurt_names_who_was_cut_off_what_waits_and_who_is_silent(tm
         assert "1 silent: mail-1" in lines["we are blind"]
         assert _zeros(lines) == {"got in"}
         assert _height(browser) <= PHONE_HEIGHT
+        assert faults(browser) == []
+
+
+def test_the_charts_follow_the_fleet_while_the_page_is_open(tmp_path: Path, browser: Browser) -> None:
+    """A figure that was read an hour ago stands nowhere; a table that the reader has opened stays open."""
+    with staged_nights.staged(tmp_path, "quiet", 10, time.time()) as (served, night):
+        _first_screen(served, browser)
+        numbers = "return document.querySelector('.charts details tbody')?.innerText ?? ''"
+        eventually(
+            lambda: "10" in browser.run("return document.querySelector('.charts')?.innerText ?? ''"), what="charts"
+        )
+        browser.run("document.querySelector('.charts details').open = true")
+        with served.bench() as bench:
+            bench.enroll("new-1", organization_id="acme")
+        eventually(lambda: "11" in browser.run(numbers), 120, what="the new agent in the chart's numbers")
+        assert browser.run("return document.querySelector('.charts details').open")
+        assert len(night.agents) == 10
