@@ -61,10 +61,11 @@ class Statements:
         """Execute a statement that changes rows; return how many it changed."""
         return int(self._database.execute_sql(self._sql[name], params).rowcount)
 
-    def execute_many(self, name: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Execute a statement for each row; building a query for each row would take most of a batch's time.
+    def execute_many(self, name: str, rows: Iterable[Sequence[Any]]) -> int:
+        """Execute a statement for each row; return how many rows it changed.
 
-        sqlite3 reads plain tuples faster than named ones.
+        Building a query for each row would take most of a batch's time; sqlite3 reads plain tuples faster than named
+        ones.
         """
         with __exception_wrapper__:
-            self._database.connection().executemany(self._sql[name], map(tuple, rows))
+            return int(self._database.connection().executemany(self._sql[name], map(tuple, rows)).rowcount)

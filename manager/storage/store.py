@@ -21,7 +21,8 @@ from manager.storage.connection import close_store
 from manager.storage.events import EVENTS_KEPT, StoredEvents
 from manager.storage.health import StoreHealth
 from manager.storage.notifications import StoredNotifications
-from manager.storage.projections.projections import Projections
+from manager.storage.projections.agent_organizations import AgentOrganizations
+from manager.storage.projections.projections import REMEMBERED, Projections
 from manager.storage.projections.threat_counts import AGENTS, KINDS, SOURCES, ThreatCounts
 from manager.storage.protection import StoredProtection
 from manager.storage.pruning import Pruner
@@ -48,6 +49,7 @@ class PeeweeStore:
         piece: the number of threats that a projection processes at a time, at most `bitmaps.SLICE`.
         health: records damage; nothing is written to a damaged store.
         events_kept: the number of events that are kept.
+        remembered: the number of stored threats that projections keep in memory.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class PeeweeStore:
         health: StoreHealth | None = None,
         *,
         events_kept: int = EVENTS_KEPT,
+        remembered: int = REMEMBERED,
     ) -> None:
         self._database = database
         self.health = health or StoreHealth(Path(database.database))
@@ -65,13 +68,15 @@ class PeeweeStore:
         cipher = SecretCipher(store_key)
         self._agents = AgentRows(cipher)
         self._tokens = TokenRows(cipher)
+        self._organizations = organizations = AgentOrganizations(statements)
         counts = {each.name: ThreatCounts(statements, each) for each in (KINDS, AGENTS, SOURCES)}
-        threat_index = ThreatIndexer(statements)
+        threat_index = ThreatIndexer(statements, organizations)
         self._projections = Projections(
             statements,
             {name: each.add for name, each in counts.items()},
             {indexer.NAME: threat_index.add},
             piece,
+            remembered,
         )
         self._archive = StoredArchive(statements, self.health)
         self._protection = StoredProtection(statements)
@@ -200,12 +205,17 @@ class PeeweeStore:
         """
         transaction, self._begun = self._begun, None
         numbered = self._events.numbered(changes.events)
-        with numbered, self.health.commit_errors(), transaction or self._database.atomic():
-            self.health.require_sound()
-            if transaction is not None and not self._database.connection().in_transaction:
-                raise StoreUnavailable("the store ended the transaction by itself: a write in it failed")
-            self._write(changes)
-            self._projections.advance(len(changes.threats))
+        is_committed = False
+        try:
+            with numbered, self.health.commit_errors(), transaction or self._database.atomic():
+                self.health.require_sound()
+                if transaction is not None and not self._database.connection().in_transaction:
+                    raise StoreUnavailable("the store ended the transaction by itself: a write in it failed")
+                self._projections.advance(changes.threats, self._write(changes))
+            is_committed = True
+        finally:
+            if not is_committed:
+                self._organizations.clear()
         _forget_stored(changes)
         self._wal.enforce()
 
@@ -239,14 +249,17 @@ class PeeweeStore:
         """Checkpoint the WAL into the store's file and close the connection."""
         close_store(self._database)
 
-    def _write(self, changes: Changes) -> None:
-        """Write all rows: first removals, which free hostnames for new agents; then referenced rows before others."""
+    def _write(self, changes: Changes) -> int:
+        """Write all rows: first removals, which free hostnames for new agents; then referenced rows before others.
+
+        Return the number of threats that the store did not have.
+        """
         write = self._statements.execute_many
+        self._organizations.follow(changes.agents.values())
         if changes.removed:
             self._write_removed(changes)
         self._write_agents(changes)
-        if changes.threats:
-            write("threats.insert", changes.threats)
+        inserted = write("threats.insert", changes.threats) if changes.threats else 0
         self._archive.write(changes)
         self._responses.write(changes)
         self._protection.write(changes)
@@ -262,6 +275,7 @@ class PeeweeStore:
         if changes.dead_letters:
             write("dead_letters.insert", changes.dead_letters)
             self._statements.execute("dead_letters.prune", (DEAD_LETTERS_KEPT,))
+        return inserted
 
     def _write_agents(self, changes: Changes) -> None:
         write = self._statements.execute_many

@@ -2,16 +2,26 @@
 
 A piece is written in the transaction that commits threats, together with the progress of its projection. So each
 projection processes every threat once and lags by little; queries read the threats that it has not processed yet.
+Slices of the index are made from the threats in memory; those that are not there, as after a start, are read from the
+store. Counts are grouped by the store, which does that in half of the time (docs/decisions/0010).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
+from manager.engine.batch import ThreatRow
+from manager.storage.projections.recent_threats import RecentThreat, RecentThreats
 from manager.storage.statements import Statements
 from manager.storage.threat_index.bitmaps import SLICE
 
+REMEMBERED = 8 * SLICE
+"""The number of stored threats that are kept in memory until every index has processed them."""
+
 Add: TypeAlias = Callable[[int, int], None]
 """Updates a projection with the threats from one sequence to another, both included."""
+
+AddToIndex: TypeAlias = Callable[[int, int, Sequence[RecentThreat] | None], None]
+"""The same for an index; the threats are given if all of them are in memory."""
 
 
 class Projections:
@@ -22,27 +32,41 @@ class Projections:
         counts: projections that need a threat before it is pruned, by name.
         indexes: projections that drop a pruned threat, by name.
         piece: the number of threats that are processed at a time, and the size of a slice of the threat index.
+        remembered: the number of threats kept in memory; with 0 all are read from the store.
     """
 
     def __init__(
-        self, statements: Statements, counts: Mapping[str, Add], indexes: Mapping[str, Add], piece: int = SLICE
+        self,
+        statements: Statements,
+        counts: Mapping[str, Add],
+        indexes: Mapping[str, AddToIndex],
+        piece: int = SLICE,
+        remembered: int = REMEMBERED,
     ) -> None:
         self._statements = statements
         self._piece = piece
         self._counts = counts
-        self._add = {**counts, **indexes}
+        self._indexes = indexes
+        self._recent = RecentThreats(remembered)
 
-    def advance(self, stored: int) -> None:
-        """Process whole pieces: at most one, and further pieces to keep up with `stored` new threats."""
+    def advance(self, rows: Sequence[ThreatRow] = (), inserted: int = 0) -> None:
+        """Process whole pieces: at most one, and further pieces to keep up with new threats.
+
+        Args:
+            rows: the threats of this commit, in the order in which they were inserted.
+            inserted: the number of those that the store did not have.
+        """
         lowest, highest = self._extent()
+        self._recent.add(rows, inserted, highest)
         progress = self._progress()
-        for _ in range(1 + len(self._add) * stored // self._piece):
+        for _ in range(1 + len(progress) * len(rows) // self._piece):
             name = min(progress, key=progress.__getitem__)
             first = max(progress[name] + 1, lowest)
             if highest - first + 1 < self._piece:
-                return
+                break
             progress[name] = first + self._piece - 1
             self._take_in(name, first, progress[name])
+        self._recent.forget_up_to(min(progress[name] for name in self._indexes))
 
     def before_prune(self, last: int) -> None:
         """Add the threats up to a sequence to the counts, before the threats are deleted; indexes skip them."""
@@ -60,7 +84,10 @@ class Projections:
             self._statements.execute("projections.restart")
 
     def _take_in(self, name: str, first: int, last: int) -> None:
-        self._add[name](first, last)
+        if name in self._counts:
+            self._counts[name](first, last)
+        else:
+            self._indexes[name](first, last, self._recent.between(first, last))
         self._statements.execute("projections.set_progress", (name, last))
 
     def _extent(self) -> tuple[int, int]:
@@ -69,4 +96,4 @@ class Projections:
 
     def _progress(self) -> dict[str, int]:
         found = dict(self._statements.rows("projections.progress"))
-        return {name: found.get(name, 0) for name in self._add}
+        return {name: found.get(name, 0) for name in (*self._counts, *self._indexes)}

@@ -4,6 +4,10 @@ A search by any combination of filters reads a few bitmaps of each slice instead
 (docs/decisions/0010).
 """
 
+from collections.abc import Sequence
+
+from manager.storage.projections.agent_organizations import AgentOrganizations
+from manager.storage.projections.recent_threats import RecentThreat
 from manager.storage.statements import Statements
 from manager.storage.threat_index.bitmaps import bits_at, packed, packed_agents
 
@@ -17,35 +21,43 @@ class ThreatIndexer:
 
     Args:
         statements: the statements of the writer's database.
+        organizations: those of the agents.
     """
 
-    def __init__(self, statements: Statements) -> None:
+    def __init__(self, statements: Statements, organizations: AgentOrganizations) -> None:
         self._statements = statements
+        self._organizations = organizations
 
-    def add(self, first: int, last: int) -> None:
-        """Write the slice of the threats from one sequence to another; none if there are no threats."""
-        rows = self._statements.rows("threat_index.threats_of_slice", (first, last))
-        if not rows:
-            return
+    def add(self, first: int, last: int, threats: Sequence[RecentThreat] | None = None) -> None:
+        """Write the slice of the threats from one sequence to another; none if there are no threats.
+
+        Args:
+            first: the first sequence.
+            last: the last one.
+            threats: all of them, if they are in memory; else they are read from the store.
+        """
+        found: Sequence[tuple[int, int, str, str, float]]
+        if threats is not None:
+            found = [(sequence, *threat) for sequence, threat in enumerate(threats, first)]
+        else:
+            found = self._statements.rows("threat_index.threats_of_slice", (first, last))
+        if found:
+            self._write(first, last, found)
+
+    def _write(self, first: int, last: int, threats: Sequence[tuple[int, int, str, str, float]]) -> None:
+        """Write a slice of threats: sequence, agent number, type, severity and time of receipt."""
         agents = [0] * (last - first + 1)
+        organizations = self._organizations.of({threat[1] for threat in threats})
         positions: dict[tuple[str, str, str], list[int]] = {}
-        organizations: dict[int, str] = {}  # of this slice alone: agents move
-        for sequence, agent_number, type_, severity, _ in rows:
-            position = sequence - first
-            agents[position] = agent_number
-            if agent_number not in organizations:
-                organizations[agent_number] = self._organization(agent_number)
-            key = (organizations[agent_number], type_, severity)
-            if key in positions:
-                positions[key].append(position)
-            else:
-                positions[key] = [position]
+        for sequence, agent_number, type_, severity, _ in threats:
+            agents[sequence - first] = agent_number
+            positions.setdefault((organizations[agent_number], type_, severity), []).append(sequence - first)
         bitmaps: dict[tuple[str, str], int] = {}
         for values, found in positions.items():
             bits = bits_at(found)
             for value in zip((ORGANIZATION, TYPE, SEVERITY), values, strict=True):
                 bitmaps[value] = bitmaps.get(value, 0) | bits
-        received = [row[4] for row in rows]
+        received = [threat[4] for threat in threats]
         slice_row = (first, last, min(received), max(received), *packed_agents(agents))
         self._statements.execute("threat_index.insert_slice", slice_row)
         bitmap_rows = [(first, *value, packed(bits)) for value, bits in sorted(bitmaps.items())]
@@ -55,8 +67,3 @@ class ThreatIndexer:
         """Delete the slices whose threats are all pruned: those up to a sequence."""
         self._statements.execute("threat_index.prune_bitmaps", {"sequence": last})
         self._statements.execute("threat_index.prune_slices", {"sequence": last})
-
-    def _organization(self, agent_number: int) -> str:
-        """Return the organization that an agent is in now."""
-        found: str = self._statements.rows("agents.organization", (agent_number,))[0][0]
-        return found

@@ -161,8 +161,9 @@ SELECT at, event, detail FROM agent_history WHERE agent_id = ? ORDER BY id DESC 
 -- SHA-256 of a registered agent's MQTT password, and its organization.
 SELECT mqtt_digest, organization_id FROM agent WHERE removed_at IS NULL AND agent_id = ?;
 
--- name: organization
-SELECT organization_id FROM agent WHERE number = ?;
+-- name: organizations
+-- The organizations of agents in a JSON list of numbers.
+SELECT number, organization_id FROM json_each(?) AS wanted CROSS JOIN agent WHERE number = wanted.value;
 
 -- name: number_and_organization
 SELECT number, organization_id FROM agent WHERE agent_id = ?;
