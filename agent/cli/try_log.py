@@ -128,7 +128,7 @@ def _fields(verdict: Verdict) -> dict[str, Any]:
         "severity": verdict.severity,
         "confidence": verdict.confidence,
         "count": verdict.count,
-        "technique": verdict.technique,
+        "technique": verdict.technique or None,
         "vouched": sorted(verdict.vouched),
         "throttle": verdict.throttle,
         "firstSeen": _utc(verdict.first_seen),

@@ -1,6 +1,11 @@
 """The end of a session is told after a login that looks guessed, and of no other."""
 
-from tests.support.ssh_story import SshStory
+from agent.detect import event_store
+from agent.detect.login_detector import LoginDetector
+from agent.events import Event, EventKind
+from agent.storage.database import Database
+from tests.support.accounts import FakeAccounts
+from tests.support.ssh_story import START, SshStory
 
 A = "203.0.113.7"
 ENDED = "sshd-suspicious-session-ended"
@@ -56,3 +61,23 @@ def test_a_forged_line_ends_no_proven_session() -> None:
     assert story.forge(40, f"Disconnected from user alice {A} port {port}") == []
     assert _end(story, 41, port) == [ENDED]
     assert story.verdicts[-1].vouched >= {"loginSource", "user"}
+
+
+def test_the_end_after_a_restart_is_found_and_ordinary_ends_are_not_stored(database: Database) -> None:
+    """What is stored is the login; ends of a day's thousand sessions would push out the failures that rules need."""
+    fields = {"sourceIp": A, "user": "alice", "method": "password", "port": 4000}
+    failures = [Event(START + second, EventKind.LOGIN_FAILED, fields | {"port": second}) for second in range(30)]
+    login = Event(START + 31, EventKind.LOGIN_SUCCEEDED, fields)
+    others = [
+        Event(START + number, EventKind.SSH_SESSION_ENDED, {"sourceIp": "198.51.100.9", "user": "bob", "port": number})
+        for number in range(1000)
+    ]
+    with database.transaction() as connection:
+        event_store.save(connection, [*failures, login, *others])
+    loaded = list(event_store.load(database.connection))
+    assert len(loaded) == 31
+    restarted = LoginDetector(FakeAccounts())
+    for event in loaded:
+        restarted.observe(event)
+    end = Event(START + 90, EventKind.SSH_SESSION_ENDED, {"sourceIp": A, "user": "alice", "port": 4000})
+    assert [found.rule_id for found in restarted.observe(end)] == [ENDED]
