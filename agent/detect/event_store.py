@@ -38,8 +38,8 @@ STORED = frozenset(
 )
 """Kinds of events that are stored. Contacts that name no user are not; their count restarts at 0.
 
-Ends of sessions are not: thousands of a day would push out failures, and after a restart a session that had ended counts
-as one whose end was not seen.
+Ends of sessions are not: thousands of a day would push out failures, and after a restart a session that had ended
+counts as one whose end was not seen.
 """
 
 _END_OF_TIME = 253_402_300_800.0
