@@ -61,10 +61,17 @@ def list_agents(
     *,
     status: Annotated[StateWord | None, typer.Option(help="only agents in this state")] = None,
     health: Annotated[HealthWord | None, typer.Option(help="only agents in this health")] = None,
-    organization: Annotated[str | None, typer.Option(help="only this organization")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="only agents with this tag; repeatable, all must match")] = None,
-    site: Annotated[str | None, typer.Option(help="only agents at this site")] = None,
-    group: Annotated[str | None, typer.Option(help="only agents of this policy group")] = None,
+    organization: Annotated[
+        str | None, typer.Option("--organization", "--where-organization", help="only this organization")
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", "--where-tag", help="only agents with this tag; repeatable, all must match"),
+    ] = None,
+    site: Annotated[str | None, typer.Option("--site", "--where-site", help="only agents at this site")] = None,
+    group: Annotated[
+        str | None, typer.Option("--group", "--where-group", help="only agents of this policy group")
+    ] = None,
     version: Annotated[str | None, typer.Option(help="only agents of this release")] = None,
     mode: Annotated[ModeWord | None, typer.Option(help="only agents in this mode")] = None,
     enforcement: Annotated[

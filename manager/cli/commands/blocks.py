@@ -134,7 +134,8 @@ def remove_block(
     An incident of a removed block does not respond again. For five minutes after a lift the manager and the guards with
     a fence that take it do not block the address; the answer counts the agents that may keep a block of their own.
     """
-    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.wrapping import print_indented  # noqa: PLC0415 -- the same
 
     if _is_address(block):
         done = client.answer("DELETE", "/api/blocks", {"value": block, "org_id": organization})["data"]
@@ -151,7 +152,7 @@ def remove_block(
     if output is Output.JSON:
         print_json(done)
     else:
-        print_lines(*lines)
+        print_indented(*lines)
 
 
 app.command("lift", help="Another name of `remove`.")(remove_block)
@@ -163,7 +164,7 @@ def holder_text(block: "Record") -> str:
     if block["scope"] == "fleet":
         return "in the whole fleet"
     place = {"organization": "in organization", "group": "in group", "agent": "on agent"}[block["scope"]]
-    return f"{place} {block['target']}"
+    return f"{place} {block.get('hostname') or block['target']}"
 
 
 def _row(block: "Record", now: datetime) -> tuple[object, ...]:
@@ -172,7 +173,7 @@ def _row(block: "Record", now: datetime) -> tuple[object, ...]:
         block["value"],
         f"{block['enforcedCount']} of {block['targetCount']}",
         relative(block["expiresAt"], now),
-        block["target"] or "fleet",
+        block["hostname"] or block["target"] or "fleet",
         f"{block['acceptedCount']} of {block['targetCount']}",
         block["addedBy"] or block["incidentId"],
         ago(block["createdAt"], now),

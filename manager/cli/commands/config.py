@@ -22,15 +22,19 @@ def config(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Print every setting of a manager started now, and its origin; secrets are masked."""
-    from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while
+    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while
+    from manager.cli.support.wrapping import print_indented  # noqa: PLC0415 -- the same
 
     found = configuration(typed_options(context, {"data_dir": data_dir}), config)
     records = described(found)
     if output is Output.JSON:
         print_json(records)
         return
-    members = ("setting", "value", "origin", "environment", "meaning")
-    print_table(members, [[record[member] for member in members] for record in records], whole=1)
+    for record in records:
+        value = "-" if record["value"] is None else record["value"]
+        origin = f"({record['origin']}; {record['environment']})"
+        print_indented(f"{record['setting']} = {value} {origin}", rest=4)
+        print_indented(f"    {record['meaning']}", rest=0)
     print_lines(f"Settings file: {found.file or 'none'}")
 
 

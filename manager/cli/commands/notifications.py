@@ -24,7 +24,6 @@ app = typer.Typer(
 TopicWord = Literal["got_in", "we_hurt", "waits", "blind", "system", "flapping", "notice"]
 
 _COLUMNS = ("name", "type", "state", "sent", "last sent", "waiting", "given up", "not told", "destination")
-_HISTORY = ("at", "channel", "group", "state", "severity", "message", "reason")
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="the channel's name")]
 _For = Annotated[str, typer.Option("--for", help="how long: 30m, 2h, 1d")]
 
@@ -82,8 +81,8 @@ def list_messages(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List messages to people, and messages that failed, newest first."""
-    from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
-    from manager.cli.support.printing import print_json  # noqa: PLC0415 -- the same
+    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.wrapping import print_indented  # noqa: PLC0415 -- the same
 
     query = {} if channel is None else {"channel": channel}
     found = client.first_records("/api/notifications/history", limit, **query)
@@ -91,9 +90,12 @@ def list_messages(
         print_json(found)
         return
     now = datetime.now(UTC)
-    members = ("channel", "group", "state", "severity", "title", "reason")
-    rows = [(relative(each["createdAt"], now), *(each[member] for member in members)) for each in found]
-    print_fitted(_HISTORY, rows, kept=4)
+    if not found:
+        print_lines("none")
+    for each in found:
+        state = f"{each['state'].replace('_', ' ')}, {each['severity']}"
+        print_lines(f"{relative(each['createdAt'], now)}  {each['channel']}  {each['group']}  {state}")
+        print_indented(f"    {each['title']}", *([f"    {each['reason']}"] if each["reason"] else []))
 
 
 @app.command("pause")

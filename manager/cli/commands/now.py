@@ -166,15 +166,15 @@ def _stale_by_site(agents: Iterable["Record"]) -> dict[str, list["Record"]]:
 def _print(situation: "Record", at: datetime, limit: int) -> None:
     from rich.text import Text  # noqa: PLC0415 -- rich takes a while to load
 
-    from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- the same
+    from manager.cli.support.wrapping import print_indented  # noqa: PLC0415 -- the same
 
     responses = situation["responses"]
     if responses["frozen"]:
         shouted = f" AUTOMATIC RESPONSE IS FROZEN. To resume it: {situation['thaw']} "
-        print_lines(Text(printable(shouted), "bold white on red"))
+        print_indented(Text(printable(shouted), "bold white on red"))
     elif responses["simulation"]:
-        print_lines(Text("Automatic response is only simulated.", "bold yellow"))
-    print_lines(
+        print_indented(Text("Automatic response is only simulated.", "bold yellow"))
+    print_indented(
         *(f"Warning: {sentence}" for sentence in situation["warnings"]),
         *_section(f"New incidents in {_NEW}", situation["newIncidents"], lambda each: _incident(each, at), limit),
         *_section("Blocks decided", situation["blocks"], _block, limit),
@@ -182,7 +182,7 @@ def _print(situation: "Record", at: datetime, limit: int) -> None:
         *_silent(situation["silence"], at, limit),
         *_section("Degraded agents", situation["degraded"], _unwell, limit),
         *_unheld(situation["unenforced"], situation["unenforcedCount"], limit),
-        *_section("Modes on trial or not confirmed", situation["modes"], _mode, limit),
+        *_section("Modes on trial, or not the wanted one", situation["modes"], _mode, limit),
         *_section("In mode protection, and not known to block", situation["withoutEffect"], _powerless, limit),
         *_section("Reports held back", situation["heldBack"], _undelivered, limit),
         *_section("Refused registrations", situation["refusedRegistrations"], lambda each: _refused(each, at), limit),

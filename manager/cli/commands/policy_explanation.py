@@ -23,7 +23,8 @@ def explain_policy(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show where each value of an agent's effective policy comes from."""
-    from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.wrapping import print_indented  # noqa: PLC0415 -- the same
 
     agent = find_agent(client, machine_id)
     found = client.get(f"/api/policies/agent/{agent['agentId']}/explain")
@@ -32,17 +33,19 @@ def explain_policy(
         return
     rows = [_row(each) for each in found["values"] if defaults or each["scope"] != "default"]
     groups = ", ".join(found["groups"]) or "none"
-    print_lines(f"{found['hostname']}: organization {found['organizationId']}, groups {groups}")
-    if rows:
-        print_table(("value", "is", "from", "also set by"), rows, whole=1)
-    else:
-        print_lines("no document sets anything: every value is a default (--defaults shows them)")
+    print_indented(f"{found['hostname']}: organization {found['organizationId']}, groups {groups}")
+    for path, value, source, others in rows:
+        also = f"; also set by {', '.join(others)}" if others else ""
+        print_indented(f"{path}: {value}", rest=4)
+        print_indented(f"  from {source}{also}")
+    if not rows:
+        print_indented("no document sets anything: every value is a default (--defaults shows them)")
 
 
-def _row(value: "Record") -> tuple[object, ...]:
+def _row(value: "Record") -> tuple[str, object, str, list[str]]:
     own = _scope(value)
     others = [_scope(each) for each in value["setBy"] if _scope(each) != own and each["scope"] != "default"]
-    return value["path"], shown_value(value["value"]), own, others or None
+    return value["path"], shown_value(value["value"]), own, others
 
 
 def _scope(source: "Record") -> str:

@@ -12,18 +12,21 @@ if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
 
 _WARN_DAYS = 30
+_SHOWN = 5
+"""The maximum number of stale agents that have a line."""
 
 
 @with_manager_client
 def status(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
     """Show agents by state, stale agents, the threats of the last 24 hours, and policies in force."""
-    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.wrapping import print_indented  # noqa: PLC0415 -- the same
 
     overview = client.get("/api/overview")
     if output is Output.JSON:
         print_json(overview)
     else:
-        print_lines(*_lines(client.url, overview, datetime.now(UTC)))
+        print_indented(*_lines(client.url, overview, datetime.now(UTC)), rest=4)
 
 
 def _certificate(record: "Record") -> str:
@@ -49,10 +52,11 @@ def _lines(url: str, overview: "Record", now: datetime) -> list[str]:
     lines += [
         f"                {agent['hostname']} ({agent['agentId']}) since {agent['statusSince']}, "
         f"{ago(agent['statusSince'], now)}: {agent['reason']}"
-        for agent in stale
+        for agent in stale[:_SHOWN]
     ]
-    if overview["staleAgents"] > len(stale):
-        lines.append(f"                … and {overview['staleAgents'] - len(stale)} more: agents list --status stale")
+    more = overview["staleAgents"] - len(stale[:_SHOWN])
+    if more > 0:
+        lines.append(f"                … and {more} more: agents list --status stale")
     if overview.get("clonedAgents"):
         lines.append(f"Cloned          {overview['clonedAgents']}")
         lines += [

@@ -1,5 +1,6 @@
 """Text and details wrapped between words to the terminal's width: ids, hostnames and addresses are never broken."""
 
+import re
 from collections.abc import Iterable, Sequence
 from textwrap import wrap
 from typing import Any
@@ -7,6 +8,9 @@ from typing import Any
 from rich.text import Text
 
 from manager.cli.support.printing import cell, console
+
+_COMMAND = re.compile(r"\s+[\w ]+: panguard ")
+"""The beginning of a line with a command to copy."""
 
 
 def wrapped(text: str, width: int, *, first: str = "", rest: str = "  ") -> list[str]:
@@ -29,6 +33,24 @@ def print_wrapped(texts: Iterable[str]) -> None:
     for text in texts:
         for line in wrapped(cell(text).plain, out.width):
             out.print(Text(line), soft_wrap=True)
+
+
+def print_indented(*lines: Text | str, rest: int = 2) -> None:
+    """Print lines, each wrapped below its own indentation; one with a command to copy stays whole.
+
+    Args:
+        lines: the lines; control characters in them are escaped.
+        rest: the columns by which further lines are indented beyond the first one.
+    """
+    out = console()
+    for line in lines:
+        if isinstance(line, Text) or _COMMAND.match(line):
+            out.print(line if isinstance(line, Text) else cell(line), soft_wrap=True)
+            continue
+        text = cell(line).plain
+        first = text[: len(text) - len(text.lstrip())]
+        for part in wrapped(text.lstrip(), out.width, first=first, rest=first + " " * rest):
+            out.print(Text(part), soft_wrap=True)
 
 
 def print_details(title: str, rows: Sequence[tuple[str, Any]]) -> None:

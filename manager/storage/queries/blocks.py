@@ -9,7 +9,7 @@ from manager.domain.networks import network_of
 from manager.domain.response.manual_blocks import covering_values
 from manager.storage.queries.enforcement import Enforcement, Reach
 from manager.storage.queries.reader import Page, Query, Reader, Record, keyset_page, moment
-from manager.storage.tables import EmergencyEntryTable, IncidentResponseTable, IncidentTable
+from manager.storage.tables import AgentTable, EmergencyEntryTable, IncidentResponseTable, IncidentTable
 
 
 class BlockFilter(NamedTuple):
@@ -121,6 +121,7 @@ def record_of(row: Record) -> Record:
         "value": row["value"],
         "scope": row["scope"],
         "target": row["target"] or None,
+        "hostname": row["hostname"],
         "organizationId": row["organization_id"] or None,
         "site": row["site"] or None,
         "reason": row["reason"],
@@ -138,5 +139,7 @@ def _selection() -> Query:
     return entry.select(
         entry.id, entry.kind, entry.value, entry.scope, entry.target, entry.organization_id, entry.site, entry.reason,
         entry.incident_id, entry.created_at, entry.expires_at, entry.number, entry.added_by,
-        entry.overrides, incident.id.alias("kept"),
-    ).join(incident, JOIN.LEFT_OUTER, on=(incident.id == entry.incident_id))  # fmt: skip
+        entry.overrides, incident.id.alias("kept"), AgentTable.hostname.alias("hostname"),
+    ).join(incident, JOIN.LEFT_OUTER, on=(incident.id == entry.incident_id)).switch(entry).join(
+        AgentTable, JOIN.LEFT_OUTER, on=((entry.scope == "agent") & (AgentTable.agent_id == entry.target))
+    )  # fmt: skip

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from schemas import topics
+from schemas.presence import Mode
 from tests.integration.api.served import Served
 from tests.integration.api.terminal import Terminal
 from tests.support.attacks import ATTACKER, attack, trusted
@@ -154,3 +155,46 @@ def test_a_list_that_is_cut_says_so(served: Served, terminal: Terminal) -> None:
     assert {each["kind"] for each in terminal.records("blocks", "list", "--limit", "100000")} == {"ip"}
     kinds = {each["kind"] for each in terminal.records("blocks", "list", "--kind", "sensitivity")}
     assert kinds == {"sensitivity"}
+
+
+def test_every_screen_is_read_at_80_columns(
+    served: Served, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Words are whole, and only a word that is longer, or a command to copy, makes a line longer."""
+    with served.bench() as bench:
+        agents = trusted(bench, *CLOUD_HOSTS[:9])
+        attack(bench, *agents[:3])
+        wish = {"mode": Mode.LEARNING, "mode_wanted": Mode.PROTECTION}
+        bench.receive(topics.HEARTBEAT, agents[8].agent_id, agents[8].heartbeat(bench.wall, **wish))
+        for agent in agents[3:8]:
+            bench.receive(topics.PRESENCE, agent.agent_id, agent.presence("lost", bench.wall))
+        bench.pass_time(10)
+    terminal.ok("blocks", "add", "198.51.100.200", "--agent", CLOUD_HOSTS[0], "--reason", "scans our mail servers")
+    document = {"blocklist": {"ips": [{"value": f"198.51.100.{number}"} for number in range(40)]}}
+    with served.client() as admin:
+        assert admin.put("/api/policies/global", json=document).status_code == 200
+    monkeypatch.setenv("COLUMNS", "80")
+    screens = {
+        command: terminal.ok(*command.split())
+        for command in (
+            "now", "status", f"policies explain {CLOUD_HOSTS[0]}", "notifications history", "config",
+            "blocks list --value 198.51.100.200", "blocks lift 198.51.100.200",
+        )
+    }  # fmt: skip
+    for command, shown in screens.items():
+        for line in shown.splitlines():
+            is_single = len(line.split()) == 1 or ": panguard manager" in line
+            assert len(line) <= 80 or is_single, (command, line)
+    assert f"on agent {CLOUD_HOSTS[0]}" in " ".join(screens["blocks list --value 198.51.100.200"].split())
+    assert "learning (protection wanted)" in " ".join(screens["now"].split())
+    assert "198.51.100.39" in screens[f"policies explain {CLOUD_HOSTS[0]}"]
+    assert "MANAGER_AUTH_TOKEN" in screens["config"]
+
+
+def test_the_words_that_select_agents_to_change_also_list_them(served: Served, terminal: Terminal) -> None:
+    """`agents list` takes the `--where-…` of `agents set`."""
+    served.enroll("web-1")
+    terminal.ok("agents", "set", "web-1", "--site", "bonn", "--tag", "web")
+    for words in (["--where-site", "bonn"], ["--where-tag", "web"], ["--where-organization", "default"]):
+        assert [each["hostname"] for each in terminal.records("agents", "list", *words)] == ["web-1"]
+    assert terminal.records("agents", "list", "--where-site", "graz") == []

@@ -90,7 +90,7 @@ def test_the_settings_files_of_the_page_work(desk: Desk) -> None:
     }
     assert [command.split()[1] for command in outputs] == ["manager"] * 3 + ["guard"] * 3
     shown = " ".join(outputs["panguard manager config --config manager.toml"].split())
-    assert "threat_retention 604800.0 file PANGUARD_THREAT_RETENTION" in shown
+    assert "threat_retention = 604800.0 (file; PANGUARD_THREAT_RETENTION)" in shown
     assert "tag = web (file)" in outputs["panguard guard config --config guard.toml"]
     assert "guard:     online" in outputs["panguard guard status --data-dir data/guard"]
     desk.run("panguard guard stop --data-dir data/guard")

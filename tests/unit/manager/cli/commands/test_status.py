@@ -13,7 +13,7 @@ _COUNTED = dict.fromkeys(("critical", "high", "medium", "low"), 0)
 
 
 def test_the_stale_that_are_not_shown_are_counted() -> None:
-    """The overview names 200 agents; of the others the number is told, and how to see them."""
+    """Five have a line of their own, so that the rest stays on the screen; the others are a number, and a command."""
     overview = {
         **_OVERVIEW,
         "staleAgents": 299,
@@ -21,10 +21,12 @@ def test_the_stale_that_are_not_shown_are_counted() -> None:
         "threatSummary": {"last24h": _COUNTED | {"total": 0}},
     }
     lines = _lines("http://x", overview, datetime(2027, 1, 15, 9, tzinfo=UTC))
-    assert lines.count(lines[4]) == 200
-    assert lines[204].strip() == "… and 99 more: agents list --status stale"
+    assert lines.count(lines[4]) == 5
+    assert lines[9].strip() == "… and 294 more: agents list --status stale"
     assert not [
         line
-        for line in _lines("http://x", {**overview, "staleAgents": 200}, datetime(2027, 1, 15, 9, tzinfo=UTC))
+        for line in _lines(
+            "http://x", {**overview, "staleAgents": 5, "agents": [_STALE] * 5}, datetime(2027, 1, 15, 9, tzinfo=UTC)
+        )
         if "more" in line
     ]
