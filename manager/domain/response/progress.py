@@ -121,7 +121,9 @@ class ProgressTracker:
             at: seconds since 1970.
             unless: values for which the agent has not reached it.
         """
-        awaited = self._awaited.get((agent_id, medium), {})
+        awaited = self._awaited.get((agent_id, medium))
+        if awaited is None:
+            return []
         changed = []
         for incident_id in [incident_id for incident_id, needed in awaited.items() if needed <= number]:
             progress = self._followed[incident_id]
@@ -133,6 +135,11 @@ class ProgressTracker:
             if progress.summary() != before:
                 changed.append(progress)
         return changed
+
+    def awaits(self, agent_id: str) -> bool:
+        """Return whether any response is still awaited from an agent."""
+        awaited = self._awaited
+        return bool(awaited) and any((agent_id, medium) in awaited for medium in _MEDIA)
 
     def stop(self, incident_id: str) -> Progress | None:
         """Stop tracking an incident whose response ended or was undone; return its figures."""

@@ -48,7 +48,7 @@ def record_enforced(context: Context, agent: Agent, enforced: AnyEnforced | None
         reasons = [{"value": each.value, "reason": each.reason} for each in enforced.reasons]
         data = {"count": enforced.ineffective, "reasons": reasons, **(reasons[0] if reasons else {})}
         context.batch.event("block_ineffective", agent, data)
-    if known is None or not agent.condition.enforces():
+    if known is None or not agent.condition.enforces() or not context.fleet.immunity.awaits(agent.agent_id):
         return
     unenforced = unenforced_values(known)
     if unenforced is None:  # it lists fewer reasons than there are: nothing is certain
