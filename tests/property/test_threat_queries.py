@@ -8,7 +8,7 @@ from itertools import product, takewhile
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from peewee import Database
 
@@ -51,7 +51,7 @@ STEP = st.one_of(
             max_size=12,
         ),
     ),
-    st.tuples(st.just("pass"), st.sampled_from([1, 30, 600, 5000, 90_000])),
+    st.tuples(st.just("pass"), st.sampled_from([1, 30, 600, 5000, 60_000, 90_000])),
     st.tuples(st.just("prune"), st.sampled_from([0, 20, 1000, 86_400])),
     st.tuples(st.just("remove"), st.sampled_from(sorted(AGENTS))),
     st.tuples(st.just("restart"), st.none()),
@@ -239,6 +239,35 @@ def every_summary(bench: Bench, queries: StoreQueries) -> None:
         bounded(agents, *(Counter(f"ag-{row.agent_number:016x}" for row in rows) for rows in (inside, near)))
         sources = {line["sourceIp"]: line["count"] for line in found["topSourceIps"]}
         bounded(sources, *(Counter(row.source_ip for row in rows if row.source_ip) for rows in (inside, near)))
+
+
+SIGHTINGS: list[tuple[str, Any]] = [
+    *[("store", [(1, "low", "scan", "192.0.2.1", 0, 0)] * 12)] * 4,
+    *[("store", [(1, "low", "scan", None, 0, 0)] * 12)] * 4,
+]
+"""Threats of one address, and others behind them, so that all of the address are counted."""
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(STEP, min_size=1, max_size=20))
+@example([*SIGHTINGS, ("pass", 60_000), *SIGHTINGS, ("pass", 60_000)])
+def test_the_overview_agrees_with_a_plain_list(steps: list[tuple[str, Any]]) -> None:
+    """Attackers and agents of a day are exact over late reports, pruning, removals and restarts; so are its states."""
+    run(steps, every_overview)
+
+
+def every_overview(bench: Bench, queries: StoreQueries) -> None:
+    for organizations in ORGANIZATIONS:
+        own = [row for row in bench.ever if organizations is None or AGENTS[row.agent_number] in organizations]
+        day = [row for row in own if row.event_time >= bench.now - 86_400]
+        found = queries.overview(bench.now, organizations)
+        figures = found["threatSummary"]
+        assert figures["uniqueAttackers"] == len({row.source_ip for row in day if row.source_ip is not None})
+        assert figures["affectedAgents"] == len({row.agent_number for row in day})
+        summary = queries.threat_summary(now=bench.now, period="24h", organizations=organizations)
+        assert figures["last24h"] == {"total": summary["total"], **summary["bySeverity"]}
+        assert sum(found["agentsByOs"].values()) == found["totalAgents"] == len(found["agents"])
+        assert found["totalAgents"] == sum(found[f"{state}Agents"] for state in ("online", "stale", "offline"))
 
 
 def bounded(found: dict[str, int], least: Counter[str], most: Counter[str]) -> None:

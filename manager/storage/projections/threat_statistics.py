@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 from manager.storage.projections.threat_counts import DAY, FIVE_MINUTES, HOUR, SIX_HOURS
 from manager.storage.queries.reader import Reader, json_list
 
+_NEVER = 2**62
+"""The boundary of a period that is counted in buckets of one length."""
+
 
 class Ranking(NamedTuple):
     """The number of agents or sources, and the top entries by number of threats."""
@@ -24,7 +27,9 @@ def kinds(
     """Return tuples of severity, type and number of threats."""
     period = now - since
     seconds = FIVE_MINUTES if period <= SIX_HOURS else HOUR if period <= DAY else DAY
-    found = reader.select("counts.kinds", _period(since, seconds, organizations))
+    boundary = (since // DAY + 1) * DAY if seconds == HOUR else _NEVER
+    params = {**_period(since, seconds, organizations), "longer": DAY, "boundary": boundary}
+    found = reader.select("counts.kinds", params)
     return [(severity, type_, int(number)) for severity, type_, number in found]
 
 
@@ -35,6 +40,8 @@ def agents(reader: Reader, since: float, now: float, organizations: Collection[s
 
 def sources(reader: Reader, since: float, now: float, organizations: Collection[str] | None, limit: int) -> Ranking:
     """Return the reported source addresses; with a limit of 0, only their count."""
+    if not limit and organizations is None and now - since <= DAY:
+        return Ranking(reader.select("counts.count_fleet_sources", _period(since, DAY, None))[0][0], [])
     total, top = _ranking(reader, "sources", limit, _ranked_period(since, now, organizations))
     return Ranking(total, [(_address(reader, source), count) for source, count in top])
 

@@ -39,12 +39,13 @@ def overview(reader: Reader, now: float, organizations: Collection[str] | None) 
 
 def _by_state_and_system(reader: Reader, organizations: Collection[str] | None) -> tuple[Counter[str], Counter[str]]:
     """Return the number of agents by state and by operating system."""
+    if organizations is None:  # two counts in the order of an index each cost less than one that sorts
+        by_state, by_os = reader.select("agents.count_by_state"), reader.select("agents.count_by_os")
+        return Counter(dict(by_state)), Counter(dict(by_os))
     states, systems = Counter[str](), Counter[str]()
-    if organizations is None:
-        rows = reader.select("agents.count_by_state_and_os")
-    else:
-        rows = reader.select("agents.count_organizations_by_state_and_os", (json_list(organizations),))
-    for state, system, number in rows:
+    for state, system, number in reader.select(
+        "agents.count_organizations_by_state_and_os", (json_list(organizations),)
+    ):
         states[state] += number
         systems[system] += number
     return states, systems

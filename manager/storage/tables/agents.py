@@ -82,6 +82,9 @@ AgentTable.add_index(AgentTable.index(AgentTable.http_digest, where=_living, nam
 AgentTable.add_index(
     AgentTable.index(AgentTable.state, AgentTable.state_since, AgentTable.os, where=_living, name="agent_at_a_glance")
 )
+AgentTable.add_index(  # its second condition keeps the index from queries that do not state it
+    AgentTable.index(AgentTable.os, where=(_living & (AgentTable.os >= "")), name="agent_by_os")
+)
 
 
 class AgentVitalsTable(Table):

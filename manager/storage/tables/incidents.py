@@ -41,6 +41,11 @@ class IncidentTable(Table):
         indexes = ((("organization_id", "kind", "value", "last_seen_at"), False), (("value", "opened_at"), False))
 
 
+IncidentTable.add_index(
+    IncidentTable.index(IncidentTable.organization_id, where=IncidentTable.closed_at.is_null(), name="incident_open")
+)
+
+
 class IncidentWorkTable(Table):
     """Table of what people did about incidents: acknowledged, noted, closed; each with who, when and the note."""
 

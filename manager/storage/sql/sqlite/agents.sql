@@ -168,9 +168,13 @@ SELECT number, organization_id FROM json_each(?) AS wanted CROSS JOIN agent WHER
 -- name: number_and_organization
 SELECT number, organization_id FROM agent WHERE agent_id = ?;
 
--- name: count_by_state_and_os
--- Answered from the index agent_at_a_glance alone.
-SELECT state, os, count(*) FROM agent WHERE removed_at IS NULL GROUP BY state, os;
+-- name: count_by_state
+-- Answered in the order of the index agent_at_a_glance, without sorting.
+SELECT state, count(*) FROM agent WHERE removed_at IS NULL GROUP BY state;
+
+-- name: count_by_os
+-- Answered in the order of the index agent_by_os, which is taken because of its second condition; every text meets it.
+SELECT os, count(*) FROM agent WHERE removed_at IS NULL AND os >= '' GROUP BY os;
 
 -- name: count_organizations_by_state_and_os
 -- Parameter: JSON array of organizations.

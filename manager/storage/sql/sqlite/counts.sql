@@ -98,12 +98,19 @@ DELETE FROM threat_source WHERE number BETWEEN ? AND ? AND last_seen < ?;
 SELECT address FROM threat_source WHERE number = ?;
 
 -- name: kinds
--- Threats by severity and type.
+-- Threats by severity and type: from the buckets of the length :seconds up to :boundary, and from the longer ones of
+-- :longer that begin there, which are fewer rows for the same threats.
 SELECT severity, type, sum(number)
 FROM (
     SELECT severity, type, sum(count) AS number
     FROM threat_kind_count
-    WHERE seconds = :seconds AND bucket >= :bucket
+    WHERE seconds = :seconds AND bucket >= :bucket AND bucket < :boundary
+      AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)))
+    GROUP BY severity, type
+    UNION ALL
+    SELECT severity, type, sum(count) AS number
+    FROM threat_kind_count
+    WHERE seconds = :longer AND bucket >= :boundary
       AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)))
     GROUP BY severity, type
     UNION ALL
@@ -181,6 +188,32 @@ SELECT count(DISTINCT value) FROM (
     ) AS uncounted
     LEFT JOIN threat_source ON threat_source.address = uncounted.source_ip
 ) AS counted;
+
+-- name: count_fleet_sources
+-- The number of source addresses of all organizations within a day, without grouping the counts of the day.
+-- `threat_source.last_seen` is the time of a threat, and no later threat of the address is a day younger: an address that
+-- was seen there within the period counts, and only one that was seen there in the day before has to be looked up.
+SELECT (
+    SELECT count(*)
+    FROM threat_source
+    WHERE last_seen >= :since
+       OR (last_seen >= :since - 86400 AND EXISTS (
+            SELECT 1 FROM threat_source_count AS counted
+            WHERE seconds = :seconds AND bucket IN (:bucket, :bucket + :seconds, :bucket + 2 * :seconds)
+              AND source_number = number AND counted.last_seen >= :since))
+) + (
+    SELECT count(DISTINCT source_ip)
+    FROM threat
+    WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'sources')
+      AND event_time >= :since AND source_ip IS NOT NULL
+      AND NOT EXISTS (
+        SELECT 1 FROM threat_source
+        WHERE address = source_ip
+          AND (last_seen >= :since OR EXISTS (
+            SELECT 1 FROM threat_source_count AS counted
+            WHERE seconds = :seconds AND bucket IN (:bucket, :bucket + :seconds, :bucket + 2 * :seconds)
+              AND source_number = number AND counted.last_seen >= :since)))
+);
 
 -- name: top_sources
 -- The source addresses with the most threats; the last row counts all of them. An address that has no number yet is
