@@ -36,12 +36,15 @@ export async function confirmed({ title, why, touches, undo, action, changed, ma
     const said = el("p", { role: "alert" });
     const notice = el("p", { role: "alert" });
     const button = el("button", { type: "button", class: "danger", disabled: true, onclick: carryOut }, action);
-    const dialog = el("dialog", { "aria-labelledby": "dialog-title", onclose: () => { dialog.remove(); resolve(null); } },
+    const cancel = el("button", { type: "button", onclick: () => dialog.close() }, "Cancel");
+    const leave = () => dialog.close();  // a link in the dialog leads to another page
+    addEventListener("hashchange", leave);
+    const dialog = el("dialog", { "aria-labelledby": "dialog-title", onclose: () => { removeEventListener("hashchange", leave); dialog.remove(); resolve(null); } },
       el("h2", { id: "dialog-title" }, title), notice, el("div", {}, touches),
       why && el("p", { class: "why" }, "It rests on: ", why),
       el("p", { class: "faint" }, "To undo it: ", undo),
       said,
-      el("div", { class: "line" }, el("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), button));
+      el("div", { class: "line" }, cancel, button));
     function tellDifference() {
       notice.className = difference ? "notice" : "";
       fill(notice, difference && ["This has changed since you looked: ", difference]);
@@ -68,6 +71,7 @@ export async function confirmed({ title, why, touches, undo, action, changed, ma
     tellDifference();
     document.body.append(dialog);
     dialog.showModal();
+    (dialog.querySelector("input") ?? cancel).focus();
     setTimeout(() => { button.disabled = false; }, STRAY);
   });
 }

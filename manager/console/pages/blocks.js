@@ -71,7 +71,8 @@ function reasons(block, blocks) {
 }
 
 function scope(block) {
-  return block.scope === "fleet" ? "the whole fleet" : [block.scope + " ", quoted(block.target ?? "")];
+  if (block.scope === "fleet") return "the whole fleet";
+  return block.scope === "agent" ? ["host ", link(path("agents", block.target), quoted(block.target))] : [block.scope + " ", quoted(block.target ?? "")];
 }
 
 function byHand(found, said, given) {

@@ -27,7 +27,8 @@ export function open(place) {
 
 function policy({ version, digest, versionInForce, digestInForce }) {
   if (digest === digestInForce) return "as meant";
-  return `version ${versionInForce || "none"} (${short(digestInForce)}), ${version} (${short(digest)}) is meant`;
+  const inForce = versionInForce ? `version ${versionInForce} (${short(digestInForce)})` : "none";
+  return `${inForce}, version ${version} (${short(digest)}) is meant`;
 }
 
 function blocklist({ blocklistSequence, blocklistInForce }) {

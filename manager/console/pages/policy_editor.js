@@ -53,12 +53,13 @@ export function policyEditor({ title, address, document, state, read, bodyOf = (
     });
   };
   const tried = (body) => change("PUT", address + "?dry_run=true", body);
+  const leave = el("button", { type: "button", onclick: close }, "Close");
   const buttons = may("admin") ? el("div", { class: "line" },
     el("label", {}, "Message for the history", message),
     el("button", { type: "submit" }, "Check and save\u2026"),
-    removable && el("button", { type: "button", class: "danger", onclick: act(remove) }, "Remove\u2026")) : null;
+    removable && el("button", { type: "button", class: "danger", onclick: act(remove) }, "Remove\u2026"), leave) : leave;
   return el("form", { name: "editor", onsubmit: act(save) }, el("h2", { tabindex: -1 }, title), fields,
-    el("div", { class: "beside" }, text, reference), said, buttons, el("button", { type: "button", onclick: close }, "Close"));
+    el("div", { class: "beside" }, text, reference), said, buttons);
 }
 
 function effect({ agents, differences = [] }) {
