@@ -95,6 +95,7 @@ class Inbox:
     _excess_budgets: dict[str, TokenBucket] = field(default_factory=dict)
     _flooding: set[str] = field(default_factory=set)
     _waiting: int = 0
+    _weight: int = 0
     _bytes: int = 0
     _excess_budget: Budget = field(init=False)
 
@@ -130,6 +131,7 @@ class Inbox:
             lane = self._lanes[agent_id] = deque()
         lane.append(message if count == 1 else message._replace(weight=count))
         self._waiting += 1
+        self._weight += count
         self._bytes += size
 
     def submit(self, command: Command) -> None:
@@ -157,6 +159,8 @@ class Inbox:
     ) -> list[Inbound | Command]:
         """Remove and return the next batch: commands, a few registrations, then one message of each agent in turn.
 
+        If all messages fit in the batch, they are taken agent by agent.
+
         While messages of agents wait, commands get at most half of the batch. A command or message counts for as many
         messages as it has reports, so that those with many reports make no longer batches than those with one.
 
@@ -181,15 +185,26 @@ class Inbox:
         count = min(len(self._registrations), most, limit - len(taken))
         taken += [self._taken(self._registrations.popleft()) for _ in range(count)]
         room = limit - len(taken)
+        if self._weight <= room and bytes_left_at_end <= 0:
+            return taken + self._take_all()
         while self._lanes and room > 0 and self._bytes > bytes_left_at_end:
             agent_id, lane = self._lanes.popitem(last=False)
             message = lane.popleft()
             taken.append(self._taken(message))
             room -= message.weight
             self._waiting -= 1
+            self._weight -= message.weight
             if lane:
                 self._lanes[agent_id] = lane
         return taken
+
+    def _take_all(self) -> list[Inbound | Command]:
+        """Remove and return all messages of agents, which fit in one batch: nobody waits for a turn."""
+        messages = [message for lane in self._lanes.values() for message in lane]
+        self._lanes.clear()
+        self._waiting = self._weight = 0
+        self._bytes -= sum(len(message.payload) for message in messages)
+        return list(messages)
 
     def take_deferred(self) -> list[Deferred]:
         """Return and clear the messages deferred since the last call."""

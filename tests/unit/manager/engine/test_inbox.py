@@ -123,3 +123,29 @@ def test_a_share_of_many_token_buckets_is_looked_at_in_each_call() -> None:
     for _ in range(3):
         drop_full(buckets, 0.0)
     assert list(buckets) == ["0"]
+
+
+def test_messages_that_all_fit_are_one_batch_in_the_order_of_each_agent() -> None:
+    """A batch with room for all takes all and leaves no bytes; one place less, and agents take turns as ever."""
+    for limit, expected in ((5, "aaabb"), (4, "abab")):
+        inbox = Inbox(PLENTY)
+        for number, agent in enumerate("ababa"):
+            inbox.put(message(f"ag-{agent * 16}", b'{"id":"%d"}' % number), 0.0)
+        taken = [item for item in inbox.take(limit) if isinstance(item, Inbound)]
+        assert "".join(item.identifier[-1] for item in taken) == expected
+        assert [item.payload for item in taken if item.identifier[-1] == "a"] == sorted(
+            item.payload for item in taken if item.identifier[-1] == "a"
+        )
+        assert (len(inbox), inbox.bytes) == (5 - limit, (5 - limit) * len(b'{"id":"0"}'))
+        assert len(inbox.take(limit)) == 5 - limit
+        assert not len(inbox) + inbox.bytes
+
+
+def test_messages_of_many_reports_fill_a_batch_by_their_reports() -> None:
+    """Two messages of three reports do not fit where five reports do: the second waits for the next batch."""
+    inbox = Inbox(PLENTY)
+    for agent in "ab":
+        reports = b",".join(b'{"id":"t-%d"}' % number for number in range(3))
+        inbox.put(message(f"ag-{agent * 16}", b'{"reports":[%b]}' % reports), 0.0)
+    assert [len(inbox.take(3)), len(inbox.take(5))] == [1, 1]
+    assert not len(inbox) + inbox.bytes
