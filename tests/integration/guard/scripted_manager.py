@@ -84,10 +84,10 @@ class ScriptedManager:
         rows = [row for row in topics.TABLE if topics.Role.MANAGER in row.readers and row.placeholder != "event"]
         self._client.subscribe([(row.filter, int(row.qos)) for row in rows])
 
-    def rotate(self, keyring: ManagerKeyring, *, compromised: bool = False) -> None:
-        """Sign with another key from now on, and publish the keys with the link to it."""
+    def rotate(self, keyring: ManagerKeyring, *, compromised: bool = False, ago: float = 0.0) -> None:
+        """Sign with another key, since so many seconds ago, and publish the keys with the link to it."""
         pair, number = (self.keyring.sign_key, keyring.sign_key), len(self.successions) + 1
-        self.successions.append(signed_link(*pair, number=number, now=time.time(), compromised=compromised))
+        self.successions.append(signed_link(*pair, number=number, now=time.time() - ago, compromised=compromised))
         self.keyring = keyring
         self.announce().wait_for_publish(PATIENCE)
 

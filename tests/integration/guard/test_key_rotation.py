@@ -4,14 +4,19 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from schemas.keys import EnrollmentToken
+from schemas.keys import EnrollmentToken, ManagerKeyring
+from tests.integration.guard.guard_thread import GuardThread
+from tests.integration.guard.scripted_manager import ScriptedManager
 from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.waiting import eventually
+
+DAY = 86_400.0
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -96,3 +101,43 @@ def test_guards_change_over_without_registering_again(tmp_path: Path) -> None:
 def _all_changed(manager: ManagerProcess, count: int) -> dict[str, Any] | None:
     state = _keys(manager, "status")
     return state if state["agents"]["changed"] >= count else None
+
+
+def test_a_guard_that_was_away_for_29_days_changes_over(guard: GuardThread, manager: ScriptedManager) -> None:
+    """With the token of before and the identity that it had; the version goes on."""
+    guard.start().ready()
+    manager.push_policy(1)
+    eventually(manager.applied, what="the first policy")
+    guard.stop()
+    new = ManagerKeyring(bytes([7]) * 32)
+    manager.rotate(new, ago=29 * DAY)
+    assert guard.start().ready() == 2
+    assert guard.status()["agentId"] == manager.agent_id
+    manager.push_policy(2)
+    eventually(lambda: [(each.version, each.sign_key) for each in manager.applied()][-1] == (2, new.sign_public))
+    assert guard.status()["ignored"] == {}
+
+
+def test_a_guard_that_was_away_for_31_days_waits_for_a_token_of_today(
+    guard: GuardThread, manager: ScriptedManager
+) -> None:
+    """It refuses all that the new key signs, played links included, and says why; with a new token it obeys."""
+    guard.start().ready()
+    manager.push_policy(1)
+    eventually(manager.applied, what="the first policy")
+    guard.stop()
+    new = ManagerKeyring(bytes([7]) * 32)
+    manager.rotate(new, ago=31 * DAY)
+    guard.start().ready()
+    manager.push_policy(2)
+    refused = {"policy_forged", "succession_ended"}
+    eventually(lambda: refused <= set(guard.status()["ignored"]), what="a refused policy and a refused rotation")
+    assert "replaced more than 30 days ago" in guard.errors()
+    assert {each.version for each in manager.applied()} == {1}
+    guard.stop()
+    assert guard.token is not None
+    guard.token = str(replace(EnrollmentToken.parse(guard.token), sign_key=new.sign_public))
+    guard.start().ready()
+    manager.push_policy(3)
+    eventually(lambda: manager.applied()[-1].version == 3, what="a policy under the new key")
+    assert guard.status()["agentId"] == manager.agent_id
