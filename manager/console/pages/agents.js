@@ -4,7 +4,7 @@ import { get, list, query } from "../api.js";
 import { bars, percentages } from "../chart.js";
 import { el, fill, link, path, quoted, shown } from "../dom.js";
 import { distance, time } from "../time.js";
-import { facts, table } from "../view.js";
+import { facts, seldom, table } from "../view.js";
 
 const ROW = 32;
 const PAGE = 1000;
@@ -32,6 +32,8 @@ function all(place, given) {
   head.style.gridTemplateColumns = COLUMNS;
   const rows = el("div", { class: "rows", tabindex: 0, role: "region", "aria-label": "Agents" }, head, spacer);
   const chart = el("div", {});
+  const waiting = el("button", { type: "button", hidden: true, onclick: () => read() });
+  let fresh = 0;
   let agents = [];
   let matching = [];
   /** The rows that are drawn, by agent. @type {Map<string, HTMLElement>} */
@@ -64,11 +66,15 @@ function all(place, given) {
   fill(place, el("h1", {}, "Agents"),
     el("form", { class: "line", onsubmit: (event) => event.preventDefault() }, el("label", {}, "Host, site, tag or release", text),
       Object.entries(choices).map(([name, choice]) => el("label", {}, name[0].toUpperCase() + name.slice(1), choice)), group),
-    count, rows, el("h2", {}, "By state"), chart);
+    count, waiting, rows, el("h2", {}, "By state"), chart);
   const server = { unenforced: given.get("unenforced"), unconfirmed: given.get("unconfirmed"), group: given.get("group") };
   const read = async () => {
     let cursor = null;
     agents = [];
+    fresh = 0;
+    waiting.hidden = true;
+    for (const row of drawn.values()) row.remove();
+    drawn = new Map();
     do {
       const page = await list("/api/agents" + query({ ...server, brief: true, limit: PAGE, cursor }), { background: agents.length > 0 });
       if (ended) return;
@@ -77,21 +83,31 @@ function all(place, given) {
       complete = cursor === null;
       filter();
     } while (cursor !== null);
+    drawChart();
+  };
+  const drawChart = () => {
     const states = { online: 0, stale: 0, offline: 0 };
     for (const agent of agents) states[agent.status] += 1;
-    fill(chart, bars("Agents by state", states));
+    if (complete && !ended) fill(chart, bars("Agents by state", states));
   };
+  const chartAgain = seldom(2_000, drawChart);
   return {
     ready: read(),
     event: (name, event) => {
+      if (name === "agent_registered" || name === "agent_removed") {
+        fresh += 1;
+        waiting.hidden = false;
+        fill(waiting, `${fresh} new or removed: show`);
+      }
       const status = { agent_online: "online", agent_stale: "stale", agent_offline: "offline" }[name];
       const known = status && agents.find((agent) => agent.agentId === event.agentId);
       if (!known) return;
       known.status = status;  // the row stays where it is: only its state changes
       const row = drawn.get(event.agentId);
       if (row) showStatus(row, status);
+      chartAgain();
     },
-    end: () => { ended = true; },
+    end: () => { ended = true; chartAgain.end(); },
   };
 }
 
