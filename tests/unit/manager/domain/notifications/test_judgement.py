@@ -10,6 +10,7 @@ from manager.api.routes.notifications import MuteBody
 from manager.cli.commands.notifications import TopicWord
 from manager.domain.notifications.judgement import JudgementSettings, QuietHours
 from manager.domain.notifications.judgement.classification import GroupKind
+from manager.domain.notifications.judgement.groups import standing
 from manager.domain.notifications.message import Change, Plain, Quoted
 from schemas.threats import Severity
 from tests.support.judged import START, Events, JudgedChannel, whole_text
@@ -111,27 +112,27 @@ def test_a_flapping_agent_that_stays_silent_is_told_as_blind_after_an_hour() -> 
     assert channel.told[1][0] == START + 400 + HOUR
 
 
-def test_a_thousand_incidents_in_a_minute_that_wait_are_a_handful_of_messages() -> None:
+def test_hundreds_of_incidents_in_a_minute_that_wait_are_a_handful_of_messages() -> None:
     """Five messages until the last approval has expired: opened, two updates at most, a reminder, the end."""
     events, channel = Events(), JudgedChannel()
-    for number in range(1000):
-        at, address = START + number * 0.06, f"198.51.{number // 250}.{number % 250}"
+    for number in range(250):
+        at, address = START + number * 0.24, f"198.51.{number // 250}.{number % 250}"
         incident = {"incidentId": f"inc-{number}", "kind": "source_ip", "value": address, "agents": 2}
         channel.take(events.make("incident_opened", at, **incident))
         channel.take(events.make("approval_waiting", at, **incident, expiresAt=at + 4 * HOUR))
     channel.pass_until(START + 5 * HOUR)
     assert 3 <= len(channel.told) <= 5
     assert channel.titles()[-2:] == [
-        "1000 responses wait for approval in acme",
+        "250 responses wait for approval in acme",
         "No response waits for approval any longer in acme",
     ]
 
 
-def test_a_thousand_organizations_with_an_incident_in_a_minute_are_a_handful_of_messages() -> None:
+def test_hundreds_of_organizations_with_an_incident_in_a_minute_are_a_handful_of_messages() -> None:
     """The limit on messages holds whatever the groups: what it leaves no room for shares the last message."""
     events, channel = Events(), JudgedChannel()
-    for number in range(1000):
-        at = START + number * 0.06
+    for number in range(250):
+        at = START + number * 0.24
         members = {"incidentId": f"inc-{number}", "value": "198.51.100.1", "agents": 2, "expiresAt": at + 4 * HOUR}
         channel.take(events.make("approval_waiting", at, organization_id=f"org-{number}", **members))
     channel.pass_until(START + 600)
@@ -382,15 +383,17 @@ def test_a_site_whose_line_flaps_is_one_message() -> None:
     assert channel.titles() == ["100 agents become silent or degraded again and again in acme at here"]
 
 
-def test_an_outage_of_more_hosts_than_are_remembered_is_counted_and_ends() -> None:
-    """Beyond 20,000 agents of a site only their number is known."""
+def test_an_outage_of_more_hosts_than_are_remembered_is_counted_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond 20,000 agents of a site, 200 here, only their number is known."""
+    assert standing._MOST == 20_000
+    monkeypatch.setattr(standing, "_MOST", 200)
     events, channel = Events(), JudgedChannel()
-    for number in range(20_500):
+    for number in range(205):
         channel.take(events.make("agent_stale", START, f"srv-{number}"))
-    for number in range(20_500):
+    for number in range(205):
         channel.take(events.make("agent_online", START + HOUR, f"srv-{number}"))
     channel.pass_until(START + 2 * HOUR)
-    assert channel.titles() == ["20500 agents are blind in acme", "No longer blind in acme"]
+    assert channel.titles() == ["205 agents are blind in acme", "No longer blind in acme"]
 
 
 def test_approvals_that_only_widen_a_block_are_told_once_and_then_in_the_digest() -> None:
