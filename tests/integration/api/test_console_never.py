@@ -287,7 +287,8 @@ def test_it_never_has_a_button_that_lifts_everything(served: Served, browser: Br
     go(browser, "blocks", "203.0.113.8")
     rows = """
         return [...document.querySelectorAll("main table.records tbody tr")].map((row) =>
-            [row.cells[0].querySelector("a").innerText, [...row.querySelectorAll("button")].map((each) => each.textContent)]);
+            [row.cells[0].querySelector("a").innerText,
+             [...row.querySelectorAll("button")].map((each) => each.textContent)]);
     """
     found = browser.run(rows)
     assert {value for value, _ in found} == {ADDRESS, "203.0.113.8", "203.0.113.9"}
