@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from sys import intern
 from typing import Any, NamedTuple
 
@@ -166,25 +167,28 @@ def unenforced_values(enforced: EnforcedMeasures) -> frozenset[str] | None:
 
 def _kept(reports: list[AnySource]) -> str:
     """Return the reports as JSON, those that are not well first, as many as there is room for."""
-    kept: list[bytes] = []
-    size = len(b"[]")
-    for report in sorted(reports, key=lambda each: each.state == "ok"):
-        member = _json(report)
-        size += len(member) + (len(b",") if kept else 0)
-        if size > SOURCES_LIMIT:
-            break
-        kept.append(member)
-    return (b"[" + b",".join(kept) + b"]").decode()
+    ordered = [_members(report) for report in sorted(reports, key=lambda each: each.state == "ok")]
+    whole = _json(ordered)
+    if len(whole) <= SOURCES_LIMIT:
+        return whole.decode()
+    sizes = accumulate(len(_json(members)) + len(b",") for members in ordered)
+    count = sum(size + 1 <= SOURCES_LIMIT for size in sizes)  # two brackets, and a comma less than reports
+    return _json(ordered[:count]).decode()
 
 
-def _json(report: AnySource) -> bytes:
-    members = {
+def _json(document: Any) -> bytes:
+    return orjson.dumps(document, option=orjson.OPT_UTC_Z)
+
+
+def _members(report: AnySource) -> dict[str, Any]:
+    members: dict[str, Any] = {
         "name": report.name,
         "state": report.state,
         "records": report.records,
         "understood": report.understood,
-        "lastAt": report.last_at,
-        "reason": report.reason,
     }
-    stated = {name: value for name, value in members.items() if value is not None}
-    return orjson.dumps(stated, option=orjson.OPT_UTC_Z)
+    if (last_at := report.last_at) is not None:
+        members["lastAt"] = last_at
+    if report.reason is not None:
+        members["reason"] = report.reason
+    return members

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -43,3 +44,20 @@ def test_as_many_sources_are_kept_as_there_is_room_for(reports: list[SourceRepor
     assert condition.sources is not None
     assert json.loads(condition.sources) == ordered[: max(fitting)]
     assert len(condition.sources.encode()) <= SOURCES_LIMIT
+
+
+@pytest.mark.parametrize("more", [0, 3])
+@pytest.mark.parametrize("over", [0, 1])
+def test_the_limit_of_sources_counts_every_byte(over: int, more: int) -> None:
+    """Reports of exactly 2 KiB are kept, whether others follow or not; with one byte more the last one is left out."""
+    reports = [SourceReport(name=f"s{number}", state="ok", reason="x" * 430) for number in range(4)]
+    missing = SOURCES_LIMIT - len(json.dumps(as_json(reports), separators=(",", ":")))
+    assert 0 <= missing < 82
+    reports[0] = reports[0].model_copy(update={"reason": "x" * (430 + missing + over)})
+    reports += [SourceReport(name="more", state="ok")] * more
+    condition = Condition()
+    condition.update(
+        mode=(None, None), health="ok", sources=reports, enforcement=None, mode_wanted=None, trial_seconds_left=None
+    )
+    assert condition.sources is not None
+    assert len(json.loads(condition.sources)) == 4 - over
