@@ -10,6 +10,7 @@ from agent.connection.identity import Enrolled, IdentityFile
 from agent.errors import ConfigurationError
 from fence.config import build
 from schemas.keys import EnrollmentToken, ManagerKeyring
+from schemas.succession import signed_link
 
 KEY, OTHER_KEY = (ManagerKeyring(bytes([number]) * 32).sign_public for number in (0, 1))
 AGENT, NEXT = "ag-0123456789abcdef", "ag-fedcba9876543210"
@@ -104,3 +105,14 @@ def test_the_names_are_those_of_the_guards_registration(tmp_path: Path) -> None:
     assert names_of(EnrollmentToken.new(OTHER_KEY), tmp_path, over_http=False) == EnrollmentNames(
         OTHER_KEY, KEY, is_other_manager=True
     )
+
+
+@pytest.mark.parametrize("named", [KEY, OTHER_KEY])
+def test_a_token_from_before_or_after_a_rotation_is_of_the_same_manager(tmp_path: Path, named: str) -> None:
+    """A guard that has followed the manager's key to its successor keeps its names with either token."""
+    pair = (ManagerKeyring(bytes([number]) * 32).sign_key for number in (0, 1))
+    link = signed_link(*pair, number=1, now=1_800_000_000.0)
+    IdentityFile(tmp_path).enroll(Enrolled(AGENT, "acme", KEY, successions=(link,)), 0)
+    token = EnrollmentToken.new(named)
+    assert names_of(token, tmp_path, over_http=False) == EnrollmentNames(named, OTHER_KEY, AGENT, "acme")
+    assert names_of(None, tmp_path, over_http=False).registered_key == OTHER_KEY
