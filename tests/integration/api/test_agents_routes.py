@@ -163,3 +163,16 @@ def test_brief_records_are_parts_of_the_whole_ones(served: Served, admin: httpx2
     assert len(brief) == 4
     assert [{name: full[name] for name in short} for full, short in zip(whole, brief, strict=True)] == brief
     assert len(str(brief)) < len(str(whole)) / 4
+
+
+def test_vitals_over_time_have_a_row_for_each_period(served: Served, admin: httpx2.Client) -> None:
+    """Each quarter of an hour with heartbeats has a row; an unknown agent is 404."""
+    agent = served.enroll("web-9")
+    with served.bench() as bench:
+        bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall, cpu=25.0, memory=50.0))
+        bench.pass_time(12)
+    answer = admin.get(f"/api/agents/{agent.agent_id}/vitals").json()["data"]
+    assert (answer["agentId"], answer["periodSeconds"]) == (agent.agent_id, 900)
+    (period,) = answer["periods"]
+    assert (period["heartbeats"], period["cpu"], period["cpuHighest"], period["memory"]) == (1, 25.0, 25.0, 50.0)
+    assert admin.get("/api/agents/ag-ffffffffffffffff/vitals").status_code == 404

@@ -370,3 +370,26 @@ def test_the_keyboard_walks_the_list_of_agents_while_their_states_change(served:
     set_field(browser, "group", "web", "main")
     eventually(lambda: "1 of 1 agents" in page_text(browser), what="the group's hosts")
     assert "host-007" in page_text(browser)
+
+
+def test_an_agents_page_draws_its_vitals_over_time(served: Served, browser: Browser) -> None:
+    """Lines for CPU and memory, ended by a gap, with the same numbers in a table that opens on demand."""
+    with served.bench() as bench:
+        (agent,) = trusted(bench, "web-1")
+        bench.pass_time(900 - bench.wall % 900, step=300)
+        for cpu, pause in ((12.5, 900), (80.0, 2700), (40.0, 12)):
+            beat = agent.heartbeat(bench.wall, cpu=cpu, memory=50.0, events_total=int(cpu))
+            bench.receive(topics.HEARTBEAT, agent.agent_id, beat)
+            bench.pass_time(pause, step=6)
+    sign_in(browser, served.url)
+    go(browser, f"agents/{agent.agent_id}", "Vitals of the last 24 hours")
+    eventually(lambda: "The numbers" in page_text(browser), what="the chart")
+    lines = browser.run(
+        "return [...document.querySelectorAll('main svg polyline.enforced')].map((each) => each.points.length)"
+    )
+    assert lines == [3, 2]  # it has beaten in the period before, and a line of one point has it twice
+    browser.run(
+        "[...document.querySelectorAll('main summary')].find((each) => each.textContent === 'The numbers').click()"
+    )
+    eventually(lambda: "12.5 %" in page_text(browser) and "80 %" in page_text(browser), what="the table")
+    assert browser.run("return document.querySelectorAll('main svg[role=img]').length") >= 1
