@@ -24,21 +24,12 @@ from agent.respond.enforcement import Enforcement
 from agent.settings import GuardSettings
 from agent.sources import health
 from agent.sources.health import SourceHealth
-from schemas import message_codes
+from schemas import message_codes, topics
 from schemas.decoding import DecodeError, decode
 from schemas.policy import PolicyApplied
 from schemas.presence import Enforced, Mode
 from schemas.threats import Receipt
-from schemas.topics import (
-    BLOCKLIST,
-    BLOCKLIST_CHANGES,
-    HEARTBEAT,
-    MANAGER_KEYS,
-    POLICY,
-    POLICY_APPLIED,
-    RECEIPTS,
-    Topic,
-)
+from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES, HEARTBEAT, POLICY, POLICY_APPLIED, RECEIPTS, Topic
 
 _log = EventLog("guard")
 
@@ -113,7 +104,7 @@ class Guard:
         self._enforced_of: tuple[object, ...] = ()
         self._handlers: dict[str, Callable[[Topic, bytes, float], None]] = {
             RECEIPTS.name: self._receipt,
-            MANAGER_KEYS.name: self._keys,
+            topics.MANAGER_KEYS.name: self._keys,
             POLICY.name: self._policy,
             BLOCKLIST.name: self._blocklist,
             BLOCKLIST_CHANGES.name: self._blocklist,
@@ -324,9 +315,7 @@ class Guard:
         changed, keys = self._succession.receive(payload)
         if changed:
             self._pin()
-            if self._link is not None:
-                self._link.subscribe(POLICY)
-                self._parts.blocklist.ask(now)
+            self._poll_due = now
         if keys is not None:
             self._parts.delivery.accept(keys.accepts)
 

@@ -1,12 +1,12 @@
 """Issuers of managed requests: whose policy and blocklist this host accepts, and which numbers are used up."""
 
 import json
-from typing import Literal
+from typing import Any, Literal
 
 from fence import request_verification
 from fence.config import Config
 from fence.manifest import Manifest
-from fence.successions import Successions
+from fence.successions import Successions, to_base64url
 
 Source = Literal["policy", "blocklist"]
 SOURCES: tuple[Source, ...] = ("policy", "blocklist")
@@ -66,7 +66,26 @@ class Issuers:
         words = (self._manifest.state(f"{source}_issuer") or "||").split("|")
         return words[0], words[1], words[2]
 
-    def verify(self, topic: str, payload: bytes, now: float) -> request_verification.ManagedRequest:
+    def follow(self, request: dict[str, Any], wall: float) -> dict[str, Any]:
+        """Follow the rotations of the signing key in a request; `wall` is in seconds since 1970.
+
+        Raises:
+            request_verification.UntrustedRequest: they do not continue a key of fence.conf.
+            ManifestError: they could not be kept.
+        """
+        followed = self.successions.follow(request["successions"], self._latest(wall))
+        return {"outcome": "followed" if followed else "known"}
+
+    @property
+    def sign_keys(self) -> list[str]:
+        """The newest signing keys, base64url."""
+        return [to_base64url(key) for key in self.successions.current]
+
+    def _latest(self, wall: float) -> float:
+        """Return the wall clock, not before the time that the last run of the fence has written."""
+        return max(wall, float(self._manifest.state("written_wall") or 0.0))
+
+    def verify(self, topic: str, payload: bytes, wall: float) -> request_verification.ManagedRequest:
         """Verify and parse a message; where fence.conf names no agent or organization, the first message decides.
 
         Its key becomes the first of its chain, so that a rotation of the manager's key leaves names and numbers.
@@ -74,7 +93,7 @@ class Issuers:
         Args:
             topic: the topic below the root.
             payload: the message, byte for byte.
-            now: the time by which signing keys end, seconds since 1970.
+            wall: the wall clock, by which signing keys end, seconds since 1970.
 
         Raises:
             request_verification.UntrustedRequest: the message is not for this host or not signed by the manager.
@@ -91,7 +110,7 @@ class Issuers:
                 f" `panguard guard install` again, or set {setting} in fence.conf"
             )
         managed = request_verification.verify(
-            topic, payload, self.successions.accepted(now), wanted["agents"], wanted["organizations"]
+            topic, payload, self.successions.accepted(self._latest(wall)), wanted["agents"], wanted["organizations"]
         )
         managed.key = self.successions.family(managed.key)
         if not known[kind]:

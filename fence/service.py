@@ -17,7 +17,6 @@ from fence.manifest import Manifest, ManifestEntry, ManifestError, Measure, Orig
 from fence.measure_list import listed, own_blocks_digest
 from fence.never_block import CONTACTED, NeverBlockRules
 from fence.nft import Kernel, KernelError
-from fence.successions import to_base64url
 from fence.trial import Trial
 
 _STILL_THROUGH_AFTER = 30.0
@@ -120,7 +119,7 @@ class Fence:
             "block": lambda request: self._decide(request, "block", "own"),
             "throttle": lambda request: self._decide(request, "throttle", "own"),
             "managed": self._take_managed,
-            "keys": self._follow,
+            "keys": lambda request: self._managed.issuers.follow(request, self._clocks.wall()) | self._enforced(),
             "still_through": self._still_through,
             "lift": lambda request: self._lift(request, {"own"}),
             "release": lambda _request: self._release(),
@@ -207,23 +206,12 @@ class Fence:
         """Verify and apply a signed policy, blocklist snapshot or blocklist change."""
         self._check_panic()
         self._check_possible()
-        managed = self._managed.issuers.verify(
-            str(request["topic"]), str(request["payload"]).encode(), self._latest_wall
-        )
-        self._managed.take(managed, request.get("managerTime"), self._clocks.boot(), self._clocks.wall())
+        topic, payload, wall = str(request["topic"]), str(request["payload"]).encode(), self._clocks.wall()
+        managed = self._managed.issuers.verify(topic, payload, wall)
+        self._managed.take(managed, request.get("managerTime"), self._clocks.boot(), wall)
         kept = {entry.network for entry in self._manifest.entries.values()}
         self._ineffective = {network: why for network, why in self._ineffective.items() if network in kept}
         return {"outcome": "taken", **self._enforced()}
-
-    def _follow(self, request: Request) -> Answer:
-        """Follow a rotation of the manager's signing key."""
-        followed = self._managed.issuers.successions.follow(request["successions"], self._latest_wall)
-        return {"outcome": "followed" if followed else "known", **self._enforced()}
-
-    @property
-    def _latest_wall(self) -> float:
-        """The wall clock, not before the time that the last run of the fence has written."""
-        return max(self._clocks.wall(), float(self._manifest.state("written_wall") or 0.0))
 
     def _lift(self, request: Request, origins: set[str]) -> Answer:
         """Remove measures by id or by value."""
@@ -238,12 +226,8 @@ class Fence:
         self.enforcement.lift(lifted)
         self._forget_ineffective(lifted)
         self._managed.give_up(lifted, "root lifted it on this host")
-        return {
-            "outcome": "lifted",
-            "ids": [entry.id for entry in lifted],
-            **self._still_covered(lifted),
-            **self._owed(),
-        }
+        ids = [entry.id for entry in lifted]
+        return {"outcome": "lifted", "ids": ids, **self._still_covered(lifted), **self._owed()}
 
     def _still_covered(self, lifted: list[ManifestEntry]) -> Answer:
         """Name the measures that still hold for an address that was lifted."""
@@ -351,7 +335,7 @@ class Fence:
         return {
             "enforcement": "nftables" if missing is None else "impossible",
             "missing": missing,
-            "signKeys": [to_base64url(key) for key in self._managed.issuers.successions.current],
+            "signKeys": self._managed.issuers.sign_keys,
             "policyVersion": self._managed.issuers.in_force("policy"),
             "blocklistSequence": self._managed.issuers.in_force("blocklist"),
             "set": 0 if missing or unset else kept - len(self._ineffective),
