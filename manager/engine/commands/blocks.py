@@ -120,13 +120,14 @@ def lift_address(context: Context, request: LiftAddress) -> Lifted:
     manual = [block for block in responder.entries.manual.list_overlapping(network) if _is_of(block, wanted)]
     for block in manual:
         responder.entries.manual.remove(block)
-    manual_response.end(context, manual)
     entries = [each for each in _entries_within(context, network) if _is_of(each.subject, wanted)]
     before = remember(responder, entries)
+    is_single = len(manual) + len(before) == 1  # without its end nothing of the lift is left to record
+    manual_response.end(context, manual, is_whole=is_single)
     removed = ResponseChanges()
     for entry in entries:
         removed.merge(responder.remove(entry.id, now, request.author))
-    emergency_response.end(context, before, removed)
+    emergency_response.end(context, before, removed, before[0].incident_id if is_single and before else "")
     _record_lifts(context, request, network, entries)
     agents = [agent for agent in context.fleet.registry.agents.values() if wanted in {None, agent.organization_id}]
     organizations = sorted({agent.organization_id for agent in agents})

@@ -96,7 +96,9 @@ def _put_back(context: Context, agent: Agent, kept: _Kept) -> None:
     emergency_response.publish_policies(context, [fleet.policies.renew(agent.agent_id, now)])
     if kept.entries:
         fleet.responder.entries.load(kept.entries)
+        audited = len(context.batch.changes.audit)
         emergency_response.apply(context, ResponseChanges(added=kept.entries))
+        del context.batch.changes.audit[audited:]  # nothing was decided anew
     for block in kept.blocks:
         fleet.responder.entries.manual.add(block)
     manual_response.apply(context, kept.blocks, ())

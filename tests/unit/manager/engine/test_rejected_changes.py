@@ -257,6 +257,16 @@ class Attacked:
         }
 
 
+def _recorded(bench: Bench) -> dict[str, list[Any]]:
+    """Return the actions in the audit log, and the lines of history and lifts."""
+    queries = {
+        "audit_entry": "SELECT action FROM audit_entry ORDER BY id",
+        "agent_history": "SELECT event FROM agent_history WHERE event != 'policy_applied' ORDER BY rowid",
+        "block_lift": "SELECT count(*) FROM block_lift",
+    }
+    return {table: list(bench.rows(sql)) for table, sql in queries.items()}
+
+
 COMMANDS = (
     "approve", "count", "freeze", "lift a block", "lift entries", "remove agent", "remove block",
     "remove entry", "undo",
@@ -268,8 +278,9 @@ def test_a_command_that_the_store_rejects_ends_nothing(bench: Bench, refused: Re
     """Memory is as before, beside the block of the same batch; so it is after a restart; later the command works."""
     fleet = Attacked(bench)
     request, culprit = fleet.requests()[name]
-    before = memory_of(bench)
+    before, recorded = memory_of(bench), _recorded(bench)
     refused(request, culprit)
+    assert _recorded(bench) == {**recorded, "audit_entry": [*recorded["audit_entry"], ("block.add",)]}
     far = next(each for each in bench.fleet.responder.entries.manual if each.value == FAR)
     before["manual"] = sorted([*before["manual"], (far.id, FAR, far.expires_at)])
     before["blocklist"] = sorted([*before["blocklist"], FAR])
