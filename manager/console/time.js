@@ -1,11 +1,13 @@
-/** Times: in the reader's zone, which is named, with UTC on hover. */
+/** Times: in the reader's zone, which is named, of 24 hours as in logs, with UTC on hover. */
 
 import { el } from "./dom.js";
 
-const long = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const long = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
 const zone = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" });
 
-const short = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
+const short = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZoneName: "short",
+});
 const DAY = 86_400_000;
 
 /** Return the short name of the reader's zone at a time. */
