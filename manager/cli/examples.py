@@ -114,7 +114,6 @@ panguard manager incidents show inc-0123456789abcdef
         "incidents close": "panguard manager incidents close inc-0123456789abcdef",
         "key-file": "panguard manager key-file rotate --data-dir data/manager --dry-run",
         "key-file rotate": """
-panguard manager stop --data-dir data/manager
 panguard manager key-file rotate --data-dir data/manager
 """,
         "keys": "panguard manager keys status",
