@@ -16,6 +16,20 @@ export function recognizeButton(threat, done) {
   return el("button", { type: "button", onclick: () => recognize(threat, done) }, "It was me\u2026");
 }
 
+/**
+ * Return the same button for a threat of which only its id and its agent are known.
+ * @param {{id: string, agentId: string}} named
+ * @param {() => any} done called after the change
+ */
+export function recognizeNamed({ id, agentId }, done) {
+  if (!may("responder")) return null;
+  const press = async () => {
+    const threat = await get(`/api/threats/${encodeURIComponent(id)}` + query({ agentId }));
+    await (threat.recognized ? takeBack : recognize)(threat, done);
+  };
+  return el("button", { type: "button", onclick: press }, "It was me\u2026");
+}
+
 /** Return who recognized a threat, when and with which note. */
 export function recognition({ recognized }) {
   return recognized ? [quoted(recognized.by), " says that it was their own doing, ", time(recognized.at), recognized.note ? [": ", quoted(recognized.note, 1_000)] : ""] : "nobody";

@@ -5,6 +5,7 @@ import { bars, percentages } from "../chart.js";
 import { el, fill, link, path, quoted, shown } from "../dom.js";
 import { distance, time } from "../time.js";
 import { facts, seldom, table } from "../view.js";
+import { tagsForm } from "./agent_tags.js";
 
 const ROW = 32;
 const PAGE = 1000;
@@ -158,12 +159,12 @@ function one(place, id) {
       list("/api/blocks" + query({ target: id, limit: 50 })),
       get(`/api/agents/${encodeURIComponent(id)}/vitals`),
     ]);
-    fill(place, draw(agent, explained, blocks, vitals));
+    fill(place, draw(agent, explained, blocks, vitals, read));
   };
   return { ready: read(), event: () => {} };
 }
 
-function draw(agent, explained, blocks, vitals) {
+function draw(agent, explained, blocks, vitals, reread) {
   return [
     el("h1", {}, quoted(agent.hostname)),
     facts([
@@ -174,10 +175,11 @@ function draw(agent, explained, blocks, vitals) {
         agent.trialSecondsLeft ? `, in trial for ${Math.round(agent.trialSecondsLeft)} s more` : ""]],
       ["Enforcement", enforcement(agent)],
       ["Policy", `version ${agent.policyVersion} of ${agent.activePolicyVersion}${agent.policyCurrent ? "" : ", not the one that is meant"}${agent.policyError ? ": " + shown(agent.policyError) : ""}`],
-      ["Site", [agent.site ? quoted(agent.site) : "\u2013", agent.reportedSite && agent.reportedSite !== agent.site ? [", the guard says ", quoted(agent.reportedSite)] : ""]], ["Tags", agent.tags.map((tag) => el("span", { class: "tag" }, quoted(tag)))],
+      ["Site", [agent.site ? quoted(agent.site) : "\u2013", agent.reportedSite && agent.reportedSite !== agent.site ? [", the guard says ", quoted(agent.reportedSite)] : ""]], ["Tags", agent.tags.map((tag) => [el("span", { class: "tag" }, quoted(tag)), " "])],
       ["System", quoted(`${agent.os} ${agent.arch}, release ${agent.version}`)], ["Last heard", time(agent.lastHeartbeat)],
       ["Vitals", `CPU ${agent.cpu ?? "\u2013"} %, memory ${agent.memory ?? "\u2013"} %, outbox ${agent.outboxSize ?? "\u2013"}`],
     ]),
+    tagsForm(agent, reread),
     el("h2", {}, "Vitals of the last 24 hours"),
     overTime(vitals),
     el("h2", {}, "Sources"),

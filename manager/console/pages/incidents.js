@@ -4,10 +4,14 @@ import { change, get, may, query } from "../api.js";
 import { hostCount, hostsOfOrganization } from "../block_scope.js";
 import { curve } from "../chart.js";
 import { el, fill, link, path, quoted } from "../dom.js";
+import { recognizeNamed } from "../recognize.js";
 import { time } from "../time.js";
 import { calm, confirmed, facts, pagedList, seldom, table } from "../view.js";
 
 const KINDS = { source_ip: "address", file_hash: "file hash", technique: "technique" };
+
+/** Types of threats that may be a person's own login. */
+const LOGIN = /login|sudo/;
 
 /**
  * What people do about an incident beside its response.
@@ -132,9 +136,9 @@ function one(place, id) {
       el("ol", {}, incident.timeline.map((each) => el("li", {}, time(each.at), ` ${each.event.replaceAll("_", " ")}`,
         each.by ? [" by ", quoted(each.by)] : "", each.text ? [": ", quoted(each.text, 1_000)] : ""))),
       el("h2", {}, "Who was hit"),
-      table(["When", "Host", "Threat", "Severity", "User"], incident.threats.map((each) => [
+      table(["When", "Host", "Threat", "Severity", "User", ""], incident.threats.map((each) => [
         time(each.eventTime), link(path("agents", each.agentId), quoted(each.hostname)), link(path("threats", each.id) + query({ agentId: each.agentId }), quoted(each.type)),
-        each.severity, each.user ? quoted(each.user, 80) : "\u2013"]), "The newest threats of the incident"),
+        each.severity, each.user ? quoted(each.user, 80) : "\u2013", LOGIN.test(each.type) && recognizeNamed(each, read)]), "The newest threats of the incident"),
     ];
   }
   const again = seldom(2_000, () => read(true).catch(() => {}));

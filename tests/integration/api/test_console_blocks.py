@@ -139,7 +139,7 @@ def test_a_block_is_added_and_lifted_by_keys_alone(served: Served, browser: Brow
 def test_what_is_no_list_is_told_and_blocks_nothing(served: Served, browser: Browser) -> None:
     """An unknown column, an empty list and an organization that nobody names."""
     sign_in(browser, served.url)
-    go(browser, "blocks", "Import")
+    assert "Its name" not in go(browser, "blocks", "Import")
     for given_list, scope, told in (
         ("address,port\n203.0.113.1,22", "fleet", "take other columns away"),
         ("# nothing", "fleet", "there is no address in it"),

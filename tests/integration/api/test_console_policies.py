@@ -136,6 +136,34 @@ def test_a_group_is_made_changed_and_removed_with_its_number_of_hosts(served: Se
     assert _data(served, "/api/policies/groups") == []
 
 
+def test_tags_and_site_of_a_host_are_set_with_the_effect_on_its_policy(served: Served, browser: Browser) -> None:
+    """The second step says whether the policy changes; tags that somebody else has set meanwhile are told."""
+    with served.client() as admin:
+        group = {"selector": {"tagsAll": ["db"]}, "priority": 1, "policy": {"mode": "protection"}}
+        admin.put("/api/policies/groups/db", json=group).raise_for_status()
+    agent = next(each for each in _data(served, "/api/agents") if each["hostname"] == "db-1")
+    sign_in(browser, served.url)
+    go(browser, f"agents/{agent['agentId']}", "Vitals")
+    form = "form[name=tags]"
+    click(browser, "Set", form)
+    eventually(lambda: "what is set already" in _said(browser), what="no change")
+    set_field(browser, "tags", "db, eu", form)
+    set_field(browser, "site", "berlin", form)
+    click(browser, "Set", form)
+    asked = second_step(browser)
+    assert "db-1: 1 host, whose policy changes by it" in asked
+    with served.client() as admin:
+        admin.patch(f"/api/agents/{agent['agentId']}", json={"tags": ["web"]}).raise_for_status()
+    click(browser, "Set them on 1 host", "dialog")
+    notice = "return document.querySelector('dialog .notice')?.innerText ?? ''"
+    eventually(lambda: "somebody set other tags" in browser.run(notice), what="the change")
+    assert _data(served, f"/api/agents/{agent['agentId']}")["tags"] == ["web"]
+    click(browser, "Set them on 1 host", "dialog")
+    eventually(lambda: _data(served, f"/api/agents/{agent['agentId']}")["site"] == "berlin", what="the site")
+    assert {"db", "eu"} <= {*_data(served, f"/api/agents/{agent['agentId']}")["tags"]}
+    go(browser, "agents?group=db", "1 of 1 agents")
+
+
 def test_drift_names_each_host_that_has_not_what_is_meant(served: Served, browser: Browser) -> None:
     """With what it has, and a link to where its policy comes from."""
     with served.client() as admin:

@@ -21,7 +21,7 @@ RESPONDS = {
 }  # fmt: skip
 ADMINISTERS = {
     "Open and edit", "Edit", "Write it", "Roll back to it\u2026", "Check and save\u2026", "Remove\u2026",
-    "Create a token\u2026", "Create an enrollment token\u2026", "Revoke\u2026",
+    "Create a token\u2026", "Set\u2026", "Create an enrollment token\u2026", "Revoke\u2026",
 }  # fmt: skip
 SHOWN = {"viewer": READS, "responder": READS | RESPONDS, "admin": READS | RESPONDS | ADMINISTERS}
 RANK = ("viewer", "responder", "admin")
