@@ -167,6 +167,12 @@ def test_counts_are_carried_over_and_threats_are_counted_once(tmp_path: Path) ->
     database.close()
 
 
+def test_each_migration_has_a_number_of_its_own() -> None:
+    """Two with one number would run in the order of their names, which says nothing."""
+    numbers = [int(path.name.split("_", 1)[0]) for path in sorted(MIGRATIONS.glob("[0-9]*.py"))]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
 def test_a_store_of_a_newer_release_is_refused(tmp_path: Path) -> None:
     """A store with a migration that this release does not have is refused with the remedy."""
     path = tmp_path / "store.db"
