@@ -220,8 +220,9 @@ def _fill(browser: Browser, page: str) -> None:
     """Fill in the fields without which a form does nothing."""
     needed = {"blocks": (("new", "198.51.100.9"), ("list", "198.51.100.9")), "access": (("name", "someone-else"),),
               "policies/groups/web": (("priority", "7"),)}  # fmt: skip
-    for name, value in needed.get(page, ()):
-        set_field(browser, name, value, "main")
+    of_host = (("tags", "web"),) if page.startswith("agents/") else ()
+    for name, value in (*needed.get(page, ()), *of_host):
+        set_field(browser, name, value, "form")
 
 
 def _press(browser: Browser, label: str) -> dict[str, Any] | None:
@@ -340,10 +341,10 @@ def test_it_never_hides_the_evidence_that_an_action_rests_on(served: Served, bro
             assert faults(browser) == [], (page, label, width)
 
 
-def test_it_never_lets_operators_block_where_they_sit(tmp_path: Path) -> None:
+def test_it_never_lets_operators_block_where_they_sit(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """By itself, within a network and in an import: the console says so, and the API refuses it all the same."""
-    proxied = ClientAddresses(proxies=["127.0.0.1"])
-    with Served(tmp_path, client_addresses=proxied, rate_limit=0) as served, Browser(_made(tmp_path / "own")) as own:
+    proxied, profile = ClientAddresses(proxies=["127.0.0.1"]), tmp_path_factory.mktemp("own")
+    with Served(tmp_path, client_addresses=proxied, rate_limit=0) as served, Browser(profile) as own:
         with served.bench() as bench:
             trusted(bench, "web-1")
         own.add_header("X-Forwarded-For", OPERATOR)
@@ -365,11 +366,6 @@ def test_it_never_lets_operators_block_where_they_sit(tmp_path: Path) -> None:
                 answer = admin.post("/api/blocks", json={"value": value}, headers={"X-Forwarded-For": OPERATOR})
                 assert answer.status_code == 409
         assert _state(served)[1] == before == [(0,)]
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
 
 
 def test_it_never_acts_on_what_has_changed_without_asking(served: Served, browser: Browser) -> None:
