@@ -19,8 +19,8 @@ function zoneAt(date) {
 export function distance(iso, now = Date.now()) {
   const seconds = Math.round((now - Date.parse(iso)) / 1000);
   const size = Math.abs(seconds);
-  const [count, unit] = size < 90 ? [size, "s"] : size < 5400 ? [Math.round(size / 60), "min"]
-    : size < 172800 ? [Math.round(size / 3600), "h"] : [Math.round(size / 86400), "d"];
+  const [count, unit] = size < 90 ? [size, "s"] : size < 5400 ? [Math.floor(size / 60), "min"]
+    : size < 172800 ? [Math.floor(size / 3600), "h"] : [Math.floor(size / 86400), "d"];
   return seconds >= 0 ? `${count} ${unit} ago` : `in ${count} ${unit}`;
 }
 

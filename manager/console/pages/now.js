@@ -1,6 +1,6 @@
 /** The first screen: did anybody get in, do we hurt, what waits, where are we blind. One request answers it. */
 
-import { get, list, query } from "../api.js";
+import { get, list, may, query } from "../api.js";
 import { el, fill, link, path, quoted } from "../dom.js";
 import { recognizeButton } from "../recognize.js";
 import { distance, time } from "../time.js";
@@ -63,9 +63,11 @@ function verdict({ agents, gotIn: { records, otherCritical }, weHurt: { harm, un
   }
   const nothing = count + harm.count + unenforced.count === 0;
   const unseen = stale.count + degraded.count + heldBack.count;
-  const seen = unseen > 0 ? `, as far as is seen: ${hosts(unseen)} cannot tell.` : ".";
+  const one = [stale, degraded, heldBack].flatMap(({ records: few }) => few)[0];
+  const silent = unseen === 1 && one ? quoted(one.hostname) : hosts(unseen);
+  const seen = unseen > 0 ? [", as far as is seen: ", silent, " cannot tell."] : ".";
   return el("p", { class: "verdict" + (unseen > 0 ? " warn" : ""), "data-verdict": "nobody" }, "Nobody got in", seen,
-    el("small", {}, "No login after failures is reported within 24 h.", nothing ? " Nothing waits for you." : ""));
+    el("small", {}, "Within 24 h no host reported a login after failed attempts; a login with a stolen password at the first try may look like any other.", nothing ? " Nothing waits for you." : ""));
 }
 
 /** Return host, user, source and time of a login, and what is known of its session. */
@@ -80,14 +82,17 @@ function gotIn({ count, more, records, otherCritical }) {
   const others = otherCritical > 0 && [link("/threats?severity=critical", `${otherCritical} critical reports of other types`)];
   return line("got in", count + otherCritical, "/threats?type=login_after_failures&severity=critical", [
     ...records.map((each, index) => [link(path("threats", each.id), "login"), " on ", index ? who(each) : quoted(each.hostname), answered(each)]),
-    ...(others ? [others] : [])], more);
+    ...(others ? [others] : [])], more, SHOWN, " to check");
 }
 
-/** Return what the guard did about a login by itself. */
-function answered({ response }) {
-  if (!response?.action) return ": nothing was done about it";
-  const done = { block_ip: "its address is blocked on the host", throttle_ip: "its address is slowed down, not blocked" }[response.action];
-  return response.outcome === "taken" && done ? `: ${done}` : [": ", quoted(response.action), " ", quoted(response.outcome ?? "")];
+/** Return what the guard did about a login by itself, and the way to block its address. */
+function answered({ response, threat }) {
+  const { sourceIp } = threat.evidence;
+  const block = sourceIp && may("responder") ? [". ", link("/blocks?value=" + encodeURIComponent(sourceIp), "block it")] : "";
+  if (!response?.action) return [": nothing was done about it", block];
+  if (response.outcome !== "taken") return [": ", quoted(response.action), " ", quoted(response.outcome ?? ""), block];
+  if (response.action === "throttle_ip") return [": ", quoted(sourceIp), " is slowed down there, not blocked, as it has logged in", block];
+  return response.action === "block_ip" ? [": ", quoted(sourceIp), " is blocked there"] : [": ", quoted(response.action), block];
 }
 
 function weHurt({ harm, unenforced }) {
@@ -104,7 +109,7 @@ function harmed({ event, hostname, agentId, value, connections, reason, threatId
   const where = hostname ? [" on ", link(path("agents", agentId), quoted(hostname))] : "";
   const evidence = threatId ? [" (", link(path("threats", threatId), "why"), ")"] : "";
   const cut = connections === 1 ? "cut 1 connection" : `cut ${connections} connections`;
-  const done = { block_cut_connections: `: ${cut} to other services`, block_withdrawn: ": withdrawn, somebody logged in from it" }[event]
+  const done = { block_cut_connections: `: ${cut} of it to services that it had not attacked`, block_withdrawn: ": withdrawn, somebody logged in from it" }[event]
     ?? [": does not hold", reason ? [", ", quoted(reason)] : ""];
   return ["block of ", address, where, done, evidence, ", ", time(at, { brief: true }), event === "block_withdrawn" ? "" : [
     ". A friend? ", link("/blocks?value=" + encodeURIComponent(value ?? ""), "lift it")]];
@@ -118,7 +123,7 @@ function reasons(agent) {
 function waits({ count, records }) {
   return line("waits for you", count, "/incidents?waits=true", records.map((each) => [
     "block ", link(path("incidents", each.id), quoted(each.value)), ` on ${hosts(each.targetCount)} of `, quoted(each.organizationId),
-    each.approvalExpiresAt ? [": ", el("strong", {}, left(each.approvalExpiresAt)), " left"] : "", `, seen by ${hosts(each.agentCount)}: `, link(path("incidents", each.id), "approve or not")]));
+    each.approvalExpiresAt ? [": ", el("strong", {}, left(each.approvalExpiresAt)), " left, then it lapses"] : "", `, reported by ${hosts(each.agentCount)}: `, link(path("incidents", each.id), "approve or not")]));
 }
 
 /** Return the time left until a moment: "10 min". */
@@ -132,7 +137,7 @@ function blind({ stale, degraded, unconfirmed, heldBack, channels, warnings }, m
   const items = [
     manager.problem && ["the manager: ", quoted(manager.problem, 300)],
     late && `the manager is ${Math.round(manager.behindSeconds)} s behind: ${manager.waitingMessages} messages wait`,
-    some(stale, "/agents?status=stale", "silent"),
+    some(stale, "/agents?status=stale", "silent (stale)"),
     some(degraded, "/agents?health=degraded", "degraded"),
     some(heldBack, "/agents", "with reports that do not arrive"),
     some(unconfirmed, "/agents?unconfirmed=true", "in trial or not in the mode that is wanted"),
@@ -153,10 +158,10 @@ function names({ count, records }) {
 }
 
 /** Return one of the four lines: its number, zero or a link, and its first items. */
-function line(name, count, address, items, more = false, shown = SHOWN) {
+function line(name, count, address, items, more = false, shown = SHOWN, what = "") {
   const rest = count - Math.min(items.length, shown);
   return el("li", { "data-line": name, "data-count": count },
-    el("span", { class: "number" + (count ? " bad" : "") }, `${name}: `, count ? link(address, `${count}${more ? "+" : ""}`) : "0"),
+    el("span", { class: "number" + (count ? " bad" : "") }, `${name}: `, count ? link(address, `${count}${more ? "+" : ""}${what}`) : "0"),
     items.length > 0 && el("ul", {}, items.slice(0, shown).map((item) => el("li", {}, item)),
       items.length > shown && rest > 0 && el("li", {}, link(address, `and ${rest} more`))));
 }
