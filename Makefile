@@ -26,9 +26,9 @@ demo: .venv/.running ## broker, manager and three guards on this machine, live
 test: setup ## all tests; services that are not installed are skipped, in CI they must be there
 	$(BIN)/pytest -n 6 --dist loadfile --no-loadscope-reorder
 
-# The checker of the console's types; the lock file pins it by version and content.
+# The checker of the console's types; the lock file pins it by version and content. It trusts the system's authorities, as pip does.
 node_modules/.ready: package.json package-lock.json .venv/.ready
-	$(BIN)/npm ci --no-audit --no-fund --loglevel=error
+	NODE_OPTIONS=--use-system-ca $(BIN)/npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 check: setup node_modules/.ready ## ruff, mypy --strict, import-linter, the console's types

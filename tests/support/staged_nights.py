@@ -82,7 +82,15 @@ class Night:
             self.beat()
 
     def report(
-        self, name: str, kind: str, severity: str, response: ResponseTaken, *, proven: bool = True, **evidence: Any
+        self,
+        name: str,
+        kind: str,
+        severity: str,
+        response: ResponseTaken,
+        *,
+        count: int = 1,
+        proven: bool = True,
+        **evidence: Any,
     ) -> None:
         """Let an agent report a threat that happens now; `proven` is whether it vouches for address and user."""
         agent = self.agents[name]
@@ -93,6 +101,7 @@ class Night:
             severity=Severity(severity),
             technique="T1110",
             evidence=evidence,
+            count=count,
             vouched=vouched,
         )
         number = f"{self.dice.getrandbits(128):032x}"
@@ -131,7 +140,7 @@ def login(night: Night, now: float) -> None:
     night.pass_until(60 * 60, now)
     night.report(
         ENTERED, "login_after_failures", "critical",
-        ResponseTaken(action="throttle_ip", target=INTRUDER, outcome="taken"),
+        ResponseTaken(action="throttle_ip", target=INTRUDER, outcome="taken"), count=12,
         sourceIp=INTRUDER, user=USER, userExists=True, method="password", targetService="sshd",
     )  # fmt: skip
     for ago in (45, 20, 5):

@@ -38,7 +38,8 @@ async def read_situation(services: WithServices, caller: ScopedViewer) -> Respon
 
 
 def _masked(services: Services, login: Record) -> Record:
-    return {**login, "threat": {"evidence": services.user_names.shown(login["threat"]["evidence"])}}
+    threat = login["threat"]
+    return {**login, "threat": {**threat, "evidence": services.user_names.shown(threat["evidence"])}}
 
 
 async def _situation(services: Services, organizations: Organizations) -> Record:

@@ -81,8 +81,13 @@ export function who({ hostname, agentId, threat, eventTime, sessionEndedAt, vouc
 function gotIn({ count, more, records, otherCritical }) {
   const others = otherCritical > 0 && [link("/threats?severity=critical", `${otherCritical} critical reports of other types`)];
   return line("got in", count + otherCritical, "/threats?type=login_after_failures&severity=critical", [
-    ...records.map((each, index) => [link(path("threats", each.id), "login"), " on ", index ? who(each) : quoted(each.hostname), answered(each)]),
+    ...records.map((each, index) => [link(path("threats", each.id), "login"), " on ", index ? who(each) : quoted(each.hostname), failures(each), answered(each)]),
     ...(others ? [others] : [])], more, SHOWN, " to check");
+}
+
+/** Return after how many failed attempts a login came, where its guard counted them. */
+function failures({ threat: { count } }) {
+  return count > 1 ? ` after ${count} failed attempts` : "";
 }
 
 /** Return what the guard did about a login by itself, and the way to block its address. */
@@ -91,7 +96,7 @@ function answered({ response, threat }) {
   const block = sourceIp && may("responder") ? [". ", link("/blocks?value=" + encodeURIComponent(sourceIp), "block it")] : "";
   if (!response?.action) return [": nothing was done about it", block];
   if (response.outcome !== "taken") return [": ", quoted(response.action), " ", quoted(response.outcome ?? ""), block];
-  if (response.action === "throttle_ip") return [": ", quoted(sourceIp), " is slowed down there, not blocked, as it has logged in", block];
+  if (response.action === "throttle_ip") return [": ", quoted(sourceIp), " is slowed down there, not blocked: it may be a person's own", block];
   return response.action === "block_ip" ? [": ", quoted(sourceIp), " is blocked there"] : [": ", quoted(response.action), block];
 }
 
@@ -108,8 +113,8 @@ function harmed({ event, hostname, agentId, value, connections, reason, threatId
   const address = link("/blocks?value=" + encodeURIComponent(value ?? ""), quoted(value));
   const where = hostname ? [" on ", link(path("agents", agentId), quoted(hostname))] : "";
   const evidence = threatId ? [" (", link(path("threats", threatId), "why"), ")"] : "";
-  const cut = connections === 1 ? "cut 1 connection" : `cut ${connections} connections`;
-  const done = { block_cut_connections: `: ${cut} of it to services that it had not attacked`, block_withdrawn: ": withdrawn, somebody logged in from it" }[event]
+  const cut = connections === 1 ? "cut 1 of its connections" : `cut ${connections} of its connections`;
+  const done = { block_cut_connections: `: ${cut}, to services that it had not attacked`, block_withdrawn: ": withdrawn, somebody logged in from it" }[event]
     ?? [": does not hold", reason ? [", ", quoted(reason)] : ""];
   return ["block of ", address, where, done, evidence, ", ", time(at, { brief: true }), event === "block_withdrawn" ? "" : [
     ". A friend? ", link("/blocks?value=" + encodeURIComponent(value ?? ""), "lift it")]];
@@ -123,7 +128,7 @@ function reasons(agent) {
 function waits({ count, records }) {
   return line("waits for you", count, "/incidents?waits=true", records.map((each) => [
     "block ", link(path("incidents", each.id), quoted(each.value)), ` on ${hosts(each.targetCount)} of `, quoted(each.organizationId),
-    each.approvalExpiresAt ? [": ", el("strong", {}, left(each.approvalExpiresAt)), " left, then it lapses"] : "", `, reported by ${hosts(each.agentCount)}: `, link(path("incidents", each.id), "approve or not")]));
+    each.approvalExpiresAt ? [": ", el("strong", {}, left(each.approvalExpiresAt)), " left to approve it, else the request lapses"] : "", `, reported by ${hosts(each.agentCount)}: `, link(path("incidents", each.id), "approve or not")]));
 }
 
 /** Return the time left until a moment: "10 min". */

@@ -16,5 +16,5 @@ export function fleetCharts({ agents, dealtWith }, incidents) {
     answered.length > 0
       ? spread("Seconds until half, 95 % and all hosts enforced a block", answered.map((each) => ({
         name: link(path("incidents", each.id), quoted(each.value)), seconds: each.timeToImmunity })))
-      : el("p", { class: "faint" }, "Time to immunity: none of the newest incidents has a block that 95 % of its hosts say they enforce."));
+      : false);
 }

@@ -106,7 +106,7 @@ def _login(threat: Record, ended: dict[tuple[object, ...], list[str]]) -> Record
     ends = [at for at in ended.get(key, ()) if at >= threat["eventTime"]]
     return {
         **{name: threat[name] for name in _LOGIN_MEMBERS},
-        "threat": {"evidence": shown},
+        "threat": {"evidence": shown, "count": threat["threat"].get("count")},
         "vouched": proven,
         "sessionEndedAt": max(ends, default=None),
         "response": threat.get("response"),
