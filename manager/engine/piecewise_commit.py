@@ -104,8 +104,9 @@ class PiecewiseCommit:
         for row in piece.rows:
             agent = context.fleet.registry.find_by_number(row.agent_number)
             agent_id = "" if agent is None else agent.agent_id
-            if (agent_id, row.threat_id) in context.stored:
-                context.stored.remove((agent_id, row.threat_id))
+            answered = (agent_id, row.threat_id)
+            if answered in context.stored:  # twice, if the report came twice
+                context.stored[:] = [each for each in context.stored if each != answered]
                 if agent_id not in self._dropped_agents:
                     context.refused.append((agent_id, row.threat_id, _REFUSAL))
 
@@ -189,6 +190,8 @@ def _other_pieces(batch: Batch) -> Iterator[Piece]:
     yield from _followup_pieces(changes)
     for sample in changes.vitals_history:
         yield Piece(Changes(vitals_history=[sample]), str(sample.agent_number))
+    for threat, recognition in changes.recognitions.items():
+        yield Piece(Changes(recognitions={threat: recognition}), threat[0])
     yield from _record_pieces(changes)
 
 
@@ -201,6 +204,8 @@ def _record_pieces(changes: Changes) -> Iterator[Piece]:
     for each in changes.notifications:
         yield Piece(Changes(notifications=[each]), each.cursor.channel)
     yield from _keyed_pieces("notifications_paused", changes.notifications_paused)
+    for mute, at in changes.mutes:
+        yield Piece(Changes(mutes=[(mute, at)]), "notifications")
     for entry in changes.audit:
         yield Piece(Changes(audit=[entry]), entry.target)
     for letter in changes.dead_letters:

@@ -1,5 +1,7 @@
 """Piecewise commit of a rejected batch: only the change that does not fit is dropped, and its sender is told."""
 
+import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -7,11 +9,13 @@ import pytest
 
 from manager.domain.access import Role
 from manager.domain.agents.agent import Host
+from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import GLOBAL
-from manager.engine.batch import Changes
+from manager.engine.batch import Batch, Changes
 from manager.engine.commands.access_requests import CreateAccess
 from manager.engine.commands.http_agent_requests import RegisterAgent, StoreReports
-from manager.engine.commands.requests import CreateToken, DeregisterAgent, SetPolicy
+from manager.engine.commands.requests import CreateToken, DeregisterAgent, RecognizeThreat, SetPolicy
+from manager.engine.piecewise_commit import _other_pieces
 from manager.errors import StoreRejected, StoreUnavailable
 from schemas import topics
 from tests.support.engine import Bench, prepared_reports
@@ -96,6 +100,30 @@ EVERYTHING = {
 }
 
 
+class Row(tuple[str, ...]):
+    """A row of any table: each of its members is a text, as the pieces ask for ids, names and values."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        return () if name.startswith("__") else Row([name])
+
+
+MEMBERS = [each for each in dataclasses.fields(Changes) if each.name not in {"threats", "measures"}]
+"""What a transaction writes, except reports, whose pieces are made from the context."""
+
+
+@pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.name)
+def test_each_change_of_a_batch_is_in_a_piece(member: dataclasses.Field[Any]) -> None:
+    """A change that is in none would be lost without a word once the store rejects any other of its batch."""
+    row, batch = Row(["k", "k"]), Batch(Instant(0.0, 0.0))
+    empty = getattr(batch.changes, member.name)
+    whole = {row: row} if isinstance(empty, dict) else [row] if isinstance(empty, list) else row
+    setattr(batch.changes, member.name, whole)
+    found = [getattr(piece.changes, member.name) for piece in _other_pieces(batch)]
+    assert whole in found
+
+
 @pytest.fixture
 def scene(bench: Bench) -> Scene:
     return Scene(bench)
@@ -130,6 +158,29 @@ def test_a_report_that_does_not_fit_is_refused_and_all_others_are_stored(scene: 
     ]
     assert bench.fleet.counters["threats_stored"] == 4
     assert all(error is None for answers in (scene.http, scene.token, scene.policy) for _, error in answers)
+
+
+def test_a_report_that_came_twice_and_does_not_fit_is_refused_only(bench: Bench) -> None:
+    """No receipt says stored for it: its guard would delete it."""
+    agent = bench.enroll("web-1")
+    reject(bench, lambda changes: any(row.threat_id == "a" for row in changes.threats))
+    message = agent.threat(bench.wall, "a", sourceIp="203.0.113.8")
+    bench.put(topics.THREATS, agent.agent_id, message)
+    bench.put(topics.THREATS, agent.agent_id, message)
+    bench.engine.step(bench.now)
+    receipts = [json.loads(each.payload) for each in bench.publisher.published if each.topic.endswith("/receipts")]
+    assert [(each.get("stored", []), [one["id"] for one in each["refused"]]) for each in receipts] == [([], ["a"])]
+
+
+def test_a_recognition_is_stored_though_another_change_is_not(bench: Bench) -> None:
+    """Its caller was told that it is."""
+    agent = bench.enroll("web-1")
+    bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, "a", sourceIp="203.0.113.8"))
+    reject(bench, lambda changes: bool(changes.tokens))
+    bench.submit(RecognizeThreat("a", agent.agent_id, "default", "bob", recognized=True, note="me"))
+    bench.submit(CreateToken("test", organization_id="acme"))
+    bench.engine.step(bench.now)
+    assert bench.rows("SELECT count(*) FROM recognized_threat") == [(1,)]
 
 
 def test_a_submission_that_does_not_fit_is_refused_as_a_whole(scene: Scene) -> None:
