@@ -165,6 +165,10 @@ panguard manager threats list --source 203.0.113.9 --since 7d
 panguard manager threats list --technique T1110 --severity high
 """,
         "threats show": "panguard manager threats show 0190c7a2-7b1e-7000-8000-000000000000",
+        "threats recognize": """
+panguard manager threats recognize 0190c7a2-7b1e-7000-8000-000000000000 --note "mistyped my password"
+""",
+        "threats unrecognize": "panguard manager threats unrecognize 0190c7a2-7b1e-7000-8000-000000000000",
         "tokens": "panguard manager tokens create --name web --tag web --expires 24h",
         "tokens create": """
 panguard manager tokens create --name web --tag web --expires 24h --uses 20

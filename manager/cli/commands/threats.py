@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Threats reported by the fleet.", no_args_is_help=True)
 
+ThreatId = Annotated[str, typer.Argument(help="the threat's id, as `threats list -o json` shows it")]
+OfAgent = Annotated[
+    str | None, typer.Option("--agent", help="of this agent, by id or hostname", autocompletion=complete_agents)
+]
+
 _COLUMNS = (
     "threat", "source", "severity", "type", "when", "hostname", "response", "technique", "confidence", "evidence",
 )  # fmt: skip
@@ -71,19 +76,16 @@ def list_threats(
 @with_manager_client
 def show_threat(
     client: "ManagerClient",
-    threat_id: Annotated[str, typer.Argument(help="the threat's id, as `threats list -o json` shows it")],
+    threat_id: ThreatId,
     *,
-    agent: Annotated[
-        str | None, typer.Option(help="of this agent, by id or hostname", autocompletion=complete_agents)
-    ] = None,
+    agent: OfAgent = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show one threat: what the agent reported, with all its evidence, and what was done."""
     from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
     from manager.cli.support.wrapping import print_details  # noqa: PLC0415 -- the same
 
-    query = {"agentId": None if agent is None else find_agent_id(client, agent)}
-    found = client.get(f"/api/threats/{quote(threat_id, safe='')}", **query)
+    found = client.get(f"/api/threats/{quote(threat_id, safe='')}", **_query(client, agent))
     if output is Output.JSON:
         print_json(found)
         return
@@ -100,8 +102,37 @@ def show_threat(
             json.dumps(found["response"]) if isinstance(found.get("response"), dict) else found.get("response"),
         ),
         ("same source or hash", found["correlatedWith"] or None),
+        ("recognized", _recognized_text(found["recognized"])),
     ]
     print_details(f"threat {found['id']}", rows)
+
+
+@app.command("recognize")
+@with_manager_client
+def recognize_threat(
+    client: "ManagerClient",
+    threat_id: ThreatId,
+    *,
+    note: Annotated[str | None, typer.Option(help="a note for colleagues, at most 1,000 characters")] = None,
+    agent: OfAgent = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Say that a threat, such as a login after failures, is your own doing; blocks and incidents stay.
+
+    The first screen of the console does not count it among those who got in any more.
+    """
+    path = _recognition_of(threat_id)
+    body = None if note is None else {"note": note}
+    _print_recognition(client.answer("POST", path, _query(client, agent), body=body)["data"], output)
+
+
+@app.command("unrecognize")
+@with_manager_client
+def unrecognize_threat(
+    client: "ManagerClient", threat_id: ThreatId, *, agent: OfAgent = None, output: OutputOption = Output.TABLE
+) -> None:
+    """Take back that a threat is somebody's own doing."""
+    _print_recognition(client.answer("DELETE", _recognition_of(threat_id), _query(client, agent))["data"], output)
 
 
 def print_threats(threats: Sequence["Record"]) -> None:
@@ -118,6 +149,31 @@ def response_text(response: object) -> object:
         return response
     action, outcome = response.get("action"), response.get("outcome")
     return action if outcome in {None, "taken"} else f"{action} ({outcome})"
+
+
+def _query(client: "ManagerClient", agent: str | None) -> dict[str, str | None]:
+    return {"agentId": None if agent is None else find_agent_id(client, agent)}
+
+
+def _recognition_of(threat_id: str) -> str:
+    return f"/api/threats/{quote(threat_id, safe='')}/recognize"
+
+
+def _print_recognition(now: "Record", output: Output) -> None:
+    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    if output is Output.JSON:
+        print_json(now)
+        return
+    recognized = _recognized_text(now["recognized"]) or "nobody says any more that it is their own doing"
+    print_lines(f"{now['id']} ({now['threat']['type']} on {now['hostname']}): {recognized}")
+
+
+def _recognized_text(recognized: "Record | None") -> str | None:
+    if recognized is None:
+        return None
+    note = f": {recognized['note']}" if recognized["note"] else ""
+    return f"{recognized['by']} says that it is their own doing, {recognized['at']}{note}"
 
 
 def _row(report: "Record", now: datetime) -> tuple[object, ...]:

@@ -1,19 +1,23 @@
 /** Threats: a search by source, technique, type and severity, and one threat with its evidence. */
 
 import { get, query } from "../api.js";
-import { el, fill, link, path, quoted } from "../dom.js";
+import { el, fill, link, path, quoted, shown } from "../dom.js";
 import { time } from "../time.js";
 import { recognition, recognizeButton } from "../recognize.js";
 import { calm, facts, pagedList, seldom } from "../view.js";
 
-const FILTERS = [["source", "Source address"], ["technique", "Technique"], ["type", "Type"], ["severity", "Severity"], ["agentId", "Agent id"], ["recognized", "Own doing (true, false)"]];
+const FILTERS = [["source", "Source address"], ["technique", "Technique"], ["type", "Type"], ["severity", "Severity"], ["agentId", "Agent id"], ["recognized", "Own doing"]];
+const CHOICES = {
+  severity: [["", "any"], ["low", "low"], ["medium", "medium"], ["high", "high"], ["critical", "critical"]],
+  recognized: [["", "any"], ["true", "recognized"], ["false", "not recognized"]],
+};
 
 export function open(place, [id], given) {
   return id ? one(place, id, given.get("agentId")) : search(place, given);
 }
 
 function search(place, given) {
-  const inputs = Object.fromEntries(FILTERS.map(([name]) => [name, el("input", { name, value: given.get(name) ?? "" })]));
+  const inputs = Object.fromEntries(FILTERS.map(([name]) => [name, field(name, given.get(name) ?? "")]));
   const values = () => Object.fromEntries(FILTERS.map(([name]) => [name, inputs[name].value.trim()]));
   const found = pagedList({
     address: (cursor) => "/api/threats" + query({ ...values(), limit: 100, cursor }),
@@ -36,6 +40,13 @@ function search(place, given) {
     event: (name, event) => { if (name === "threats_reported") { count += event.data?.count ?? 1; told(); } },
     end: () => told.end(),
   };
+}
+
+/** Return a field of the search; a value in the page's address that is none of its choices is among them, so that it is seen. */
+function field(name, value) {
+  if (!(name in CHOICES)) return el("input", { name, value });
+  const choices = CHOICES[name].some(([known]) => known === value) ? CHOICES[name] : [...CHOICES[name], [value, shown(value, 64)]];
+  return el("select", { name }, choices.map(([known, text]) => el("option", { value: known, selected: known === value }, text)));
 }
 
 function one(place, id, agentId) {

@@ -51,6 +51,12 @@ def _blocks(served: Served) -> dict[str, tuple[str, str, str]]:
     return {each["value"]: (each["scope"], each["reason"], each["expiresAt"]) for each in found}
 
 
+def _values(served: Served) -> list[str]:
+    """Return the addresses that are blocked by hand or by incidents, in all scopes."""
+    with served.bench() as bench:
+        return [value for (value,) in bench.rows("SELECT value FROM emergency_entry WHERE kind = 'ip'")]
+
+
 def test_an_import_says_what_is_refused_and_why_before_it_blocks_the_rest(served: Served, browser: Browser) -> None:
     """With the number of hosts in the second step; reasons and durations of the lines hold."""
     sign_in(browser, served.url)
@@ -134,6 +140,24 @@ def test_a_block_is_added_and_lifted_by_keys_alone(served: Served, browser: Brow
     tab_to("Block 192.0.2.99")
     browser.press(enter)
     eventually(lambda: "The block of 192.0.2.99 is recorded" in page_text(browser), what="the block")
+    assert "192.0.2.99" in _values(served)
+    row = "return [...document.querySelectorAll('main td')].some((each) => each.textContent === 'Lift\u2026')"
+    eventually(lambda: browser.run(row), what="the row of the block")
+    browser.run("document.querySelector('main').focus()")
+    tab_to("Lift\u2026")
+    browser.press(enter)
+    assert "192.0.2.99 is unblocked" in second_step(browser)
+    browser.press(escape)
+    eventually(lambda: not browser.run("return document.querySelector('dialog')"), what="no second step")
+    assert browser.run(focus) == "Lift\u2026"
+    assert "192.0.2.99" in _values(served)
+    browser.press(enter)
+    second_step(browser)
+    eventually(lambda: browser.run(ready), what="the second step is ready")
+    tab_to("Lift 192.0.2.99")
+    browser.press(enter)
+    eventually(lambda: "192.0.2.99 is lifted" in page_text(browser), what="the lift")
+    assert "192.0.2.99" not in _values(served)
 
 
 def test_what_is_no_list_is_told_and_blocks_nothing(served: Served, browser: Browser) -> None:

@@ -30,9 +30,12 @@ def test_every_command_of_the_page_works(
         attack(bench, *trusted(bench, "web-1", "web-2", organization_id="acme"))
     terminal.ok("groups", "set", "web", "--tag", "web", "--priority", "10", "--yes")
     (incident,) = terminal.records("incidents", "list", "--kind", "source_ip")
+    threat, *_ = terminal.records("threats", "list")
+    ids = {"incidents": incident["id"], "threats": threat["id"]}
     assert len(COMMANDS) > 5
     for command in COMMANDS:
-        terminal.ok(*(incident["id"] if word == "ID" else word for word in shlex.split(command)[2:]))
+        group, *words = shlex.split(command)[2:]
+        terminal.ok(group, *(ids[group] if word == "ID" else word for word in words))
 
 
 def test_every_line_is_a_command_that_is_run_here() -> None:

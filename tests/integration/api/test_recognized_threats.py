@@ -3,8 +3,10 @@
 import httpx2
 import pytest
 
+from manager.cli.support.failures import ExitCode
 from manager.engine.ports import PruneOrder
 from tests.integration.api.served import Served
+from tests.integration.api.terminal import Terminal
 from tests.support.attacks import ATTACKER, attack, trusted
 
 
@@ -50,6 +52,23 @@ def test_a_recognized_threat_says_who_when_and_why_and_is_found_by_it(
         ("admin", "threat.unrecognize", threat),
         ("responder-1", "threat.recognize", threat),
     ]
+
+
+def test_a_threat_is_recognized_and_taken_back_by_command(
+    served: Served, admin: httpx2.Client, terminal: Terminal, threat: str
+) -> None:
+    """With a note, for people and as JSON; `show` says who; a viewer's token is refused."""
+    by = f"{threat} (brute_force on b): admin says that it is their own doing, 2027-01-15T08:00:01.000Z: mistyped"
+    assert terminal.ok("threats", "recognize", threat, "--note", "mistyped", "--agent", "b") == f"{by}\n"
+    assert "admin says that it is their own doing" in terminal.ok("threats", "show", threat)
+    told = terminal.records("threats", "recognize", threat)
+    assert told["recognized"] == {"at": "2027-01-15T08:00:01.000Z", "by": "admin", "note": "mistyped"}
+    back = f"{threat} (brute_force on b): nobody says any more that it is their own doing\n"
+    assert terminal.ok("threats", "unrecognize", threat) == back
+    assert terminal.records("threats", "unrecognize", threat)["recognized"] is None
+    assert terminal.run("threats", "recognize", "nobody").exit_code == ExitCode.NOT_FOUND
+    refused = Terminal(served, _token(admin, "viewer")).run("threats", "recognize", threat)
+    assert refused.exit_code == ExitCode.UNAUTHORIZED
 
 
 def test_who_may_recognize_a_threat(served: Served, admin: httpx2.Client, threat: str) -> None:

@@ -87,6 +87,8 @@ COMMANDS: dict[str, Role] = {
     "responses organization any": Role.ADMIN,
     "threats list": Role.VIEWER,
     "threats show {threat}": Role.VIEWER,
+    "threats recognize {threat}": Role.RESPONDER,
+    "threats unrecognize {threat}": Role.RESPONDER,
     "tokens create": Role.ADMIN,
     "tokens list": Role.VIEWER,
     "tokens rotate {token}": Role.ADMIN,
