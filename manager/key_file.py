@@ -27,8 +27,13 @@ class KeyFile:
 
     @property
     def next(self) -> "KeyFile":
-        """The file with the next key, which a rotation writes before it seals with it."""
-        return KeyFile(self.path.with_name(f"{self.path.name}.next"))
+        """The file with the next key, which a rotation writes before it seals with it; beside the file, not a link."""
+        target = self._target
+        return KeyFile(target.with_name(f"{target.name}.next"))
+
+    @property
+    def _target(self) -> Path:
+        return self.path.resolve()
 
     def read(self) -> bytes | None:
         """Return the key; None without a file.
@@ -56,15 +61,18 @@ class KeyFile:
             " if no store was ever sealed with it, move it aside, and the next start creates another"
         )
 
-    def create(self) -> bytes:
-        """Write a new random key, durable when this returns, and return it; an existing file is never replaced.
+    def create(self, key: bytes | None = None) -> bytes:
+        """Write a key, durable when this returns, and return it; an existing file is never replaced.
 
         The file appears whole or not at all.
+
+        Args:
+            key: 32 bytes; by default new random ones.
 
         Raises:
             SetupError: there is a file, or a link, with this name, or it cannot be written.
         """
-        key = secrets.token_bytes(_LENGTH)
+        key = key or secrets.token_bytes(_LENGTH)
         draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         try:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -86,17 +94,39 @@ class KeyFile:
             raise SetupError(f"the key file {self.path} cannot be created: {error.strerror}") from error
         return key
 
-    def become(self, path: Path) -> None:
-        """Take the place of another key file, whose key is lost with this.
+    def require_replaceable(self, key: bytes) -> None:
+        """Replace the file by a copy of itself, which shows that a rotation can replace it; `next` is overwritten.
+
+        Args:
+            key: the key that the file holds.
+
+        Raises:
+            SetupError: it cannot be replaced: it is a mount of its own, or its directory takes no other file.
+        """
+        try:
+            self.next.path.unlink(missing_ok=True)
+            self.next.create(key)
+            self.take_next()
+        except (OSError, SetupError) as error:
+            with suppress(OSError):
+                self.next.path.unlink(missing_ok=True)
+            raise SetupError(
+                f"the key file {self.path} cannot be replaced, and nothing was changed: {error}. Where it is mounted by"
+                " itself, as into a container, mount its directory instead, or rotate where the file itself lies"
+            ) from error
+
+    def take_next(self) -> None:
+        """Put the file with the next key in the place of this one, whose key is lost with this; a link stays a link.
 
         Raises:
             SetupError: the file cannot be renamed.
         """
+        target, following = self._target, self.next.path
         try:
-            self.path.replace(path)
-            _sync(path.parent)
+            following.replace(target)
+            _sync(target.parent)
         except OSError as error:
-            raise SetupError(f"{self.path} cannot replace {path}: {error.strerror}") from error
+            raise SetupError(f"{following} cannot replace {target}: {error.strerror}") from error
 
     def _check(self, found: os.stat_result) -> None:
         if not stat.S_ISREG(found.st_mode):

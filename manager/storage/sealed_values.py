@@ -4,6 +4,7 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
 from cryptography.exceptions import InvalidTag
 from peewee import Database
 
@@ -14,6 +15,8 @@ from manager.storage.connection import holds_secrets
 from manager.storage.rows import SecretCipher
 from manager.storage.statements import Statements
 from schemas.keys import derive
+
+log = structlog.get_logger(__name__)
 
 _CHECK = "key_check"
 _CHECKED = b"this database belongs to this key file"
@@ -114,7 +117,8 @@ def open_secrets(database: Database, file: KeyFile, store: Path) -> StoreSecrets
     """Return the secrets of a store; the first start with a key file creates and seals them.
 
     A store of an earlier release keeps its keys, which came from the bytes of its key file. A rotation of the key file
-    that ended after the store was sealed anew is completed.
+    that ended after the store was sealed anew is completed; where the file cannot be replaced, the next key is used
+    from the file that it is in, with a warning.
 
     Args:
         database: the store's, open and migrated.
@@ -142,7 +146,10 @@ def _after_interrupted_rotation(database: Database, file: KeyFile, store: Path) 
     if key is not None:
         sealed = SealedValues(database, key)
         if sealed.belongs():
-            file.next.become(file.path)
+            try:
+                file.take_next()
+            except SetupError as error:
+                log.warning("key_file_not_replaced", error=str(error), used=str(file.next.path))
             return key, sealed
     raise SetupError(
         f"this database belongs to another key file: {file.path} does not open the secrets in the store {store}; put"
@@ -184,7 +191,8 @@ def reseal(database: Database, file: KeyFile, store: Path) -> int:
 
     Ended at any point it can be repeated, and a manager can be started: the new key is in ``{file}.next`` before the
     store is sealed with it in one transaction, so the store belongs to either of two files that exist; the second then
-    takes the place of the first.
+    takes the place of the first. Nothing is sealed before the file was replaced once by a copy of itself, so that a
+    file that cannot be replaced is refused while the store belongs to it.
 
     Args:
         database: the store's, open and migrated, without another writer.
@@ -198,13 +206,18 @@ def reseal(database: Database, file: KeyFile, store: Path) -> int:
     before = file.read()
     if before is None:
         raise SetupError(f"the key file {file.path} is missing")
-    file.next.path.unlink(missing_ok=True)
+    if not SealedValues(database, before).belongs():
+        raise SetupError(
+            f"an earlier rotation is not complete: the key of the store {store} is in {file.next.path}, which cannot"
+            f" replace {file.path}: put its content there by hand"
+        )
+    file.require_replaceable(before)
     after = file.next.create()
     old, new = SecretCipher(secrets_before.store_key), SecretCipher(derive(after, b"store"))
     with database.atomic("IMMEDIATE"):
         count = _reseal_rows(Statements(database), old, new)
         count += _reseal_values(database, before, after)
-    file.next.become(file.path)
+    file.take_next()
     return count
 
 

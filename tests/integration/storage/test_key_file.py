@@ -1,6 +1,7 @@
 """The key file: made once, refused where it is another's, rotated whole; killed at any point nothing is lost."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +35,15 @@ from manager.storage import sealed_values
 def killed(*_args):
     os.kill(os.getpid(), signal.SIGKILL)
 
+renamed = []
+rename = KeyFile.take_next
+
+def killed_at_the_second(file):
+    if renamed:
+        killed()
+    renamed.append(file)
+    rename(file)
+
 point = sys.argv[2]
 if point == "before the key":
     KeyFile.create = killed
@@ -42,8 +52,21 @@ elif point == "before the store":
 elif point == "within the store":
     sealed_values._reseal_values = killed
 elif point == "before the rename":
-    KeyFile.become = killed
+    KeyFile.take_next = killed_at_the_second
 key_rotation.rotate_key_file(Path(sys.argv[1]), None)
+"""
+
+_ON_A_MOUNT = """
+import sys
+from pathlib import Path
+from manager import key_rotation
+from manager.errors import SetupError
+
+try:
+    key_rotation.rotate_key_file(Path(sys.argv[1]), None, dry_run=sys.argv[2] == "open")
+    print("done")
+except SetupError as error:
+    print(error)
 """
 
 
@@ -217,6 +240,69 @@ def test_a_rotation_that_was_killed_is_taken_up(tmp_path: Path, point: str) -> N
     assert again.store_key not in {before.store_key, opened.store_key}
     assert again.signing_keys.public == public
     assert _agent_secret(tmp_path, again) == secret
+
+
+def _on_a_mount(directory: Path, action: str) -> str:
+    """Open a store, or rotate its key file, while the file is a mount of its own; return the answer."""
+    words = ["unshare", "--mount", "sh", "-c", 'mount --bind "$1" "$1" || exit 77; shift; exec "$@"', "sh"]
+    words += [str(directory / "manager.key"), sys.executable, "-c", _ON_A_MOUNT, str(directory), action]
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("a mount takes root and unshare")
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603 -- our own command
+    if ended.returncode == 77:
+        pytest.skip(f"nothing can be mounted here: {ended.stderr}")
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_a_key_file_that_is_a_mount_is_refused_before_anything_is_sealed(tmp_path: Path) -> None:
+    """As it is mounted into a container: the store stays sealed with the key of the file, and no other key is left."""
+    before = _secrets(tmp_path)
+    content = (tmp_path / "manager.key").read_text()
+    assert "cannot be replaced, and nothing was changed" in _on_a_mount(tmp_path, "rotate")
+    assert (tmp_path / "manager.key").read_text() == content
+    assert not list(tmp_path.glob("*.next"))
+    assert _secrets(tmp_path) == before
+
+
+def test_a_next_key_that_cannot_take_its_place_opens_the_store(tmp_path: Path) -> None:
+    """A file that became a mount after the store was sealed: it opens the store, and no rotation loses it."""
+    before = _secrets(tmp_path)
+    subprocess.run(  # noqa: S603 -- this very test's code
+        [sys.executable, "-c", _KILLED_AT, str(tmp_path), "before the rename"], check=False
+    )
+    following = (tmp_path / "manager.key.next").read_text()
+    assert "done" in _on_a_mount(tmp_path, "open")
+    assert "an earlier rotation is not complete" in _on_a_mount(tmp_path, "rotate")
+    assert (tmp_path / "manager.key.next").read_text() == following
+    assert _secrets(tmp_path).store_key != before.store_key
+    assert (tmp_path / "manager.key").read_text() == following
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_rotation_behind_a_link_replaces_the_file_that_it_leads_to(tmp_path: Path, *, killed: bool) -> None:
+    """A deployment that makes the link anew finds the new key, and the former one is nowhere."""
+    _secrets(tmp_path)
+    elsewhere = tmp_path / "keys"
+    elsewhere.mkdir()
+    link, target = tmp_path / "manager.key", elsewhere / "some.key"
+    link.rename(target)
+    link.symlink_to(target)
+    former = target.read_text()
+    if killed:
+        subprocess.run(  # noqa: S603 -- this very test's code
+            [sys.executable, "-c", _KILLED_AT, str(tmp_path), "before the rename"], check=False
+        )
+        assert (elsewhere / "some.key.next").exists()
+    else:
+        rotate_key_file(tmp_path, None)
+    opened = _secrets(tmp_path)
+    assert link.is_symlink()
+    link.unlink()
+    link.symlink_to(target)
+    assert _secrets(tmp_path) == opened
+    assert [each.name for each in elsewhere.iterdir()] == ["some.key"]
+    assert target.read_text() != former
 
 
 def test_a_rotation_beside_a_manager_or_without_a_key_is_refused(tmp_path: Path) -> None:
