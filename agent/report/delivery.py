@@ -64,12 +64,16 @@ class Delivery:
 
     @property
     def due(self) -> float:
-        """The next deadline, on the monotonic clock."""
+        """The next deadline, on the monotonic clock; after `tick` it is in the future.
+
+        Deferred reports wait for room without a deadline: a receipt or a retransmission makes it.
+        """
         if self._link is None:
             return _NEVER
         oldest = next(iter(self._flights.values()), None)
         again = _NEVER if oldest is None else oldest.sent_at + self._patience
-        return min(again, self._batches_due, min(self._deferred.values(), default=_NEVER))
+        resumed = min(self._deferred.values(), default=_NEVER) if self._room() else _NEVER
+        return min(again, self._batches_due, resumed)
 
     @property
     def _batches_due(self) -> float:
@@ -171,8 +175,14 @@ class Delivery:
             self._send(group, now, batched)
 
     def _resume(self, report_ids: Iterable[str], now: float) -> None:
-        """Send deferred reports whose delay is over, as far as the window has room."""
-        found = [entry for entry in map(self._outbox.get, report_ids) if entry is not None]
+        """Send deferred reports whose delay is over, as far as the window has room; forget those that were dropped."""
+        found: list[OutboxEntry] = []
+        for report_id in report_ids:
+            entry = self._outbox.get(report_id)
+            if entry is None:  # a full outbox dropped it
+                del self._deferred[report_id]
+            else:
+                found.append(entry)
         for group in self._groups(found):
             if not self._room():
                 return

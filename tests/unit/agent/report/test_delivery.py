@@ -20,14 +20,16 @@ from tests.unit.agent.fake_link import FakeLink
 AGENT = "ag-00000000000000aa"
 
 
-def _add(outbox: Outbox, database: Database, ids: Iterable[str], size: int = 0) -> None:
+def _add(
+    outbox: Outbox, database: Database, ids: Iterable[str], size: int = 0, severity: Severity = Severity.HIGH
+) -> None:
     with database.transaction() as connection:
         for report_id in ids:
             body = (
                 b'{"id":"%b","threat":{"type":"x","confidence":1.0,"evidence":{"pad":"%b"}},'
                 b'"timestamp":"2026-01-01T00:00:00Z"}'
             ) % (report_id.encode(), b"x" * size)
-            outbox.add(connection, report_id, body, 0.0, Severity.HIGH)
+            outbox.add(connection, report_id, body, 0.0, severity)
 
 
 def _sent(link: FakeLink) -> list[str]:
@@ -154,6 +156,64 @@ def test_a_deferred_report_makes_way_and_comes_back(
     assert delivery.due == 11
     delivery.tick(11)
     assert _sent(link) == ["a"]
+
+
+def test_a_deferred_report_that_a_full_outbox_dropped_is_forgotten(database: Database, link: FakeLink) -> None:
+    """No deadline in the past is left of it, so the guard does not poll without a pause."""
+    outbox = Outbox(database, 3, 100_000_000)
+    delivery = Delivery(outbox, window=3, receipt_timeout=30)
+    _add(outbox, database, "abc", severity=Severity.LOW)
+    delivery.opened(link, AGENT, bytes(32), 0)
+    delivery.receipt(Receipt(deferred=[Deferral(ids=["a", "b", "c"], retry_after=5)]), 1, 0)
+    _sent(link)
+    _add(outbox, database, "d")
+    assert outbox.get("c") is None
+    delivery.tick(6)
+    assert _sent(link) == ["a", "b", "d"]
+    delivery.receipt(Receipt(stored=["a", "b", "d"]), 7, 0)
+    delivery.tick(8)
+    assert delivery.due == float("inf")
+
+
+def test_a_deferred_report_waits_for_room_without_a_deadline(
+    database: Database, outbox: Outbox, link: FakeLink
+) -> None:
+    """While the window is full the guard sleeps until a retransmission; a receipt makes the report due at once."""
+    _add(outbox, database, "abc")
+    delivery = Delivery(outbox, window=2, receipt_timeout=30)
+    delivery.opened(link, AGENT, bytes(32), 0)
+    delivery.receipt(Receipt(deferred=[Deferral(ids=["a"], retry_after=5)]), 1, 0)
+    assert _sent(link) == ["a", "b", "c"]
+    delivery.tick(7)
+    assert (_sent(link), delivery.due) == ([], 30)
+    delivery.receipt(Receipt(stored=["b"]), 8, 0)
+    assert delivery.due == 6
+    delivery.tick(8)
+    assert (_sent(link), delivery.due) == (["a"], 31)
+
+
+@given(st.data())
+def test_nothing_is_due_in_the_past_after_a_tick(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """For any mix of receipts, deferrals, batches and reports that push others out of the outbox."""
+    with closing(Database.open(tmp_path_factory.mktemp("delivery") / "guard.db")) as database:
+        outbox, link, now = Outbox(database, 4, 1_000_000), FakeLink(), 0.0
+        delivery = Delivery(outbox, window=data.draw(st.integers(1, 4)), receipt_timeout=30)
+        delivery.accept([FEATURE] if data.draw(st.booleans()) else [])
+        delivery.opened(link, AGENT, bytes(32), now)
+        for number in range(data.draw(st.integers(1, 15))):
+            now += data.draw(st.sampled_from([0.0, 1.0, 10.0, 100.0]))
+            _add(outbox, database, [f"t{number}"], severity=data.draw(st.sampled_from([Severity.LOW, Severity.HIGH])))
+            sent = [
+                each for message in _messages(link) for each in ([message] if isinstance(message, str) else message)
+            ]
+            deferred = data.draw(st.sets(st.sampled_from(sent))) if sent else set()
+            stored = data.draw(st.sets(st.sampled_from(sent))) - deferred if sent else set()
+            receipt = Receipt(
+                stored=sorted(stored), deferred=[Deferral(ids=sorted(deferred), retry_after=5)] if deferred else []
+            )
+            delivery.receipt(receipt, now, 0)
+            delivery.tick(now)
+            assert delivery.due > now
 
 
 def test_a_link_that_fails_in_the_middle_loses_nothing(
