@@ -90,33 +90,48 @@ class Successions:
     def follow(self, given: Any, now: float) -> bool:
         """Follow the links that continue a chain, and keep them; return whether any did.
 
+        The key in fence.conf may be younger than the guard's: links that do not continue a chain, or have ended, are
+        passed over. They are a refusal only where no link after them is followed or known.
+
         Args:
             given: links as ManagerKeys has them, of any origin.
             now: the time.
 
         Raises:
-            UntrustedRequest: a link that is new to the fence does not continue a chain, or has ended.
+            UntrustedRequest: no link continues a chain, those that do have ended, or one is malformed or not signed.
             ManifestError: the links could not be kept; nothing is followed.
         """
         self._note_ends(now)
         if not isinstance(given, list) or len(given) > _MOST:
             raise UntrustedRequest(f"successions takes a list of at most {_MOST} links")
         chains = {root: list(chain) for root, chain in self._chains.items()}
+        refusals: set[str] = set()
         for each in sorted(map(_parsed, given), key=lambda each: each.link.number):
             root = _family(chains, each.link.predecessor)
             chain = chains.get(root, [])
-            if chain and each.link.number <= chain[-1].number:
-                continue
-            newest = chain[-1].successor if chain else root
-            if each.link.predecessor != newest or not any(_family(chains, key) == root for key in self._roots):
-                raise UntrustedRequest(_UNCHAINED)
-            _check(each, now)
-            chains[root] = [*chain, each.link]
-        if chains == self._chains:
-            return False
-        self._manifest.change([], [], {_STATE: _written(chains)})
-        self._chains = chains
-        return True
+            if not chain or each.link.number > chain[-1].number:
+                refusal = self._refusal(chains, each.link, now)
+                if refusal is not None:
+                    refusals.add(refusal)
+                    continue
+                _check_signatures(each)
+                chains[root] = [*chain, each.link]
+            refusals.clear()
+        if chains != self._chains:
+            self._manifest.change([], [], {_STATE: _written(chains)})
+            self._chains = chains
+            return True
+        if refusals:
+            raise UntrustedRequest(_ENDED if _ENDED in refusals else _UNCHAINED)
+        return False
+
+    def _refusal(self, chains: _Chains, link: Link, now: float) -> str | None:
+        """Return the reason why a link with a new number is passed over; None if it continues a trusted chain."""
+        root = _family(chains, link.predecessor)
+        newest = chains[root][-1].successor if chains.get(root) else root
+        if link.predecessor != newest or not any(_family(chains, key) == root for key in self._roots):
+            return _UNCHAINED
+        return _ENDED if now >= link.until else None
 
     def _newest(self, key: bytes) -> bytes:
         chain = self._after(key)
@@ -146,11 +161,8 @@ def _family(chains: _Chains, key: bytes) -> bytes:
     return key
 
 
-def _check(given: _Given, now: float) -> None:
-    link = given.link
-    if now >= link.until:
-        raise UntrustedRequest(_ENDED)
-    keys = link.predecessor, link.successor
+def _check_signatures(given: _Given) -> None:
+    keys = given.link.predecessor, given.link.successor
     pairs = zip(keys, given.signatures, strict=True)
     if not all(ed25519.verify(key, signature, given.statement) for key, signature in pairs):
         raise UntrustedRequest("the succession is not signed by both keys")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -52,6 +52,9 @@ class Host:
     was_ahead: bool = False
     """Whether its clock has been wrong, so that it may have taken a succession as ended."""
 
+    is_reinstalled: bool = False
+    """Whether its fence begins at a later key than its guard, and so takes no key before that."""
+
     def __post_init__(self) -> None:
         self.root = self.trusted.root
 
@@ -68,10 +71,19 @@ class Host:
         """Pass a message of the broker to the guard, which passes on what it follows."""
         self.trusted, _ = followed(self.trusted, payload, now + self.step)
         links = [link.model_dump(mode="json", by_alias=True) for link in self.trusted.links]
+        has_newest = self.trusted.current in map(to_base64url, self.fence().current)
         try:
             self.fence().follow(links, now + self.step)
         except UntrustedRequest as refused:
-            raise AssertionError(str(refused)) from refused
+            if not has_newest:  # a guard asks no fence that has its newest key
+                raise AssertionError(str(refused)) from refused
+
+    def reinstalls_its_fence(self, *, keeps_state: bool) -> None:
+        """Write the guard's newest key into fence.conf."""
+        self.root = self.trusted.current
+        self.is_reinstalled = True
+        if not keeps_state:
+            self.manifest = ManifestInMemory()
 
 
 def message(keys: SigningKeys, now: float, signer: bytes | None = None, links: Any = None) -> bytes:
@@ -201,13 +213,22 @@ class KeySuccession(RuleBasedStateMachine):
         each.looks_at_its_clock(self.now)
         assert set(each.trusted.accepted(self.now)) <= before
 
+    @rule(host=st.integers(0, GUARDS - 1), keeps_state=st.booleans())
+    def reinstall(self, host: int, keeps_state: bool) -> None:
+        """A fence is installed anew, with the newest key of the guard in its configuration."""
+        self.hosts[host].reinstalls_its_fence(keeps_state=keeps_state)
+
     @invariant()
     def guard_and_fence_agree(self) -> None:
-        """Both have the same newest key and take the same former ones."""
+        """Both have the same newest key and take the same former ones; a fence installed later takes fewer."""
         for each in self.hosts:
             fence, now = each.fence(), self.now + each.step
             assert [to_base64url(key) for key in fence.current] == [each.trusted.current]
-            assert {to_base64url(key) for key in fence.accepted(now)} == set(each.trusted.accepted(now))
+            taken = {to_base64url(key) for key in fence.accepted(now)}
+            if not each.is_reinstalled:
+                assert taken == set(each.trusted.accepted(now))
+            elif not each.was_ahead:  # without its state it does not know what has ended
+                assert taken <= set(each.trusted.accepted(now))
 
     @invariant()
     def a_former_key_is_useless_in_time(self) -> None:
@@ -224,6 +245,30 @@ class KeySuccession(RuleBasedStateMachine):
         for each in self.keys.at(self.now).former:
             kept = each.seed is not None
             assert not (kept and (each.compromised or self.now - self.active[each.public] >= PERIOD))
+
+
+@given(data=st.data(), count=st.integers(1, 6))
+def test_a_fence_installed_between_two_rotations_follows_the_later_ones(data: st.DataObject, count: int) -> None:
+    """Whatever links it is given, and in whatever order, it has the key that they lead to from its own."""
+    now = 1_800_000_000.0
+    keys = SigningKeys(bytes(32))
+    for number in range(1, count + 1):
+        keys = keys.rotate(number.to_bytes(32, "big"), now + number)
+    links = keys.at(now + count).links
+    publics = [links[0].predecessor, *(link.successor for link in links)]
+    start = data.draw(st.integers(0, count))
+    fence = Successions([from_base64url(publics[start])], cast("Manifest", ManifestInMemory()))
+    reached = start
+    for chosen in data.draw(st.lists(st.lists(st.integers(0, count - 1), min_size=1), min_size=1, max_size=4)):
+        before = reached
+        while reached in chosen:
+            reached += 1
+        try:
+            fence.follow([links[each].model_dump(mode="json", by_alias=True) for each in chosen], now + count)
+        except UntrustedRequest:
+            assert reached == before
+        assert [to_base64url(key) for key in fence.current] == [publics[reached]]
+        assert {to_base64url(key) for key in fence.accepted(now + count)} == set(publics[start : reached + 1])
 
 
 def test_no_order_of_events_leads_a_host_astray() -> None:

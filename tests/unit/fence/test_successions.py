@@ -1,5 +1,6 @@
 """The fence follows a rotation of the manager's key by itself, keeps it in root's state, and refuses all else."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -94,6 +95,45 @@ def test_a_second_rotation_and_a_rollback_are_followed_in_one_message(bench: Ben
     assert bench.as_guard("keys", successions=_wire(LINK, second))["outcome"] == "known"
     for number, key in enumerate((KEY, NEXT_KEY, THIRD), start=1):
         assert bench.take(number, ADDRESS, key=key)["ok"]
+
+
+@pytest.mark.parametrize("rotations_before", [1, 2, 3])
+def test_a_key_from_the_middle_of_the_guards_chain_is_continued(bench: Bench, rotations_before: int) -> None:
+    """A fence installed after a rotation passes over the links before its key, and follows those from it on."""
+    keys = [Ed25519PrivateKey.from_private_bytes(bytes([20 + number]) * 32) for number in range(5)]
+    links = [
+        signed_link(*pair, number=number, now=SENT_AT) for number, pair in enumerate(itertools.pairwise(keys), start=1)
+    ]
+    bench.restart(sign_keys=(raw(keys[rotations_before]),))
+    assert bench.as_guard("keys", successions=_wire(*links[:rotations_before]))["outcome"] == "refused"
+    answer = bench.as_guard("keys", successions=_wire(*links[:-1]))
+    if rotations_before < 3:
+        assert (answer["outcome"], answer["signKeys"]) == ("followed", [to_base64url(raw(keys[3]))])
+        assert bench.as_guard("keys", successions=_wire(*links[:-1]))["outcome"] == "known"
+    assert bench.as_guard("keys", successions=_wire(*links))["signKeys"] == [to_base64url(raw(keys[4]))]
+    for number, key in enumerate(keys[rotations_before:], start=1):
+        assert bench.take(number, ADDRESS, key=key)["ok"]
+    for key in keys[:rotations_before]:
+        assert "not the manager's" in bench.take(9, ADDRESS, key=key)["reason"]
+
+
+def test_a_key_that_a_rollback_restored_is_continued_after_its_first_link_has_ended(bench: Bench) -> None:
+    """The chain passes the key twice; only the second time is still followed."""
+    old = SENT_AT - PERIOD
+    there, back = signed_link(KEY, NEXT_KEY, number=1, now=old), signed_link(NEXT_KEY, KEY, number=2, now=old)
+    on = signed_link(KEY, THIRD, number=3, now=SENT_AT)
+    assert "has ended" in bench.as_guard("keys", successions=_wire(there, back))["reason"]
+    assert bench.as_guard("keys", successions=_wire(there, back, on))["signKeys"] == [to_base64url(raw(THIRD))]
+    assert not bench.take(1, ADDRESS, key=NEXT_KEY)["ok"]
+
+
+def test_a_link_behind_a_gap_is_not_followed(bench: Bench) -> None:
+    """What continues the chain is followed; a link whose predecessor it does not reach is not, wherever it stands."""
+    beyond = signed_link(THIRD, THIEF, number=2, now=SENT_AT)
+    assert bench.as_guard("keys", successions=_wire(LINK, beyond))["signKeys"] == [to_base64url(raw(NEXT_KEY))]
+    assert "does not continue" in bench.as_guard("keys", successions=_wire(LINK, beyond))["reason"]
+    for key in (THIRD, THIEF):
+        assert not bench.take(1, ADDRESS, key=key)["ok"]
 
 
 def test_a_thief_with_the_former_key_leads_no_host_that_has_gone_on(bench: Bench) -> None:
