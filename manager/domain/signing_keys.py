@@ -43,12 +43,14 @@ class SigningKeys:
         former: the keys before, oldest first; a key that a rollback made active again is not among them.
         links: the links whose period has not ended, oldest first.
         number: the number of the newest link ever; 0 before the first rotation.
+        is_rolled_back: whether the newest change was a rollback.
     """
 
     seed: bytes
     former: tuple[FormerKey, ...] = ()
     links: tuple[Succession, ...] = ()
     number: int = 0
+    is_rolled_back: bool = False
 
     def __repr__(self) -> str:
         """Return a text without the seeds."""
@@ -92,11 +94,11 @@ class SigningKeys:
         last = keys.former[-1]
         if last.compromised or last.seed is None:
             raise RotationError("the former key was given up as compromised: rotate again instead")
-        if any(link.predecessor == keys.links[-1].successor for link in keys.links[:-1]):
+        if keys.is_rolled_back:
             raise RotationError("the newest change is a rollback itself: rotate again instead")
         link = _link(keys.seed, last.seed, number=keys.number + 1, now=now)
         former = (*keys.former[:-1], FormerKey(keys.public, keys.seed, compromised=False))
-        return SigningKeys(last.seed, former, (*keys.links, link), link.number)
+        return SigningKeys(last.seed, former, (*keys.links, link), link.number, is_rolled_back=True)
 
     def at(self, now: float) -> "SigningKeys":
         """Return the keys as of now: links that have ended are gone, and with them the seeds of their predecessors."""
@@ -114,7 +116,8 @@ class SigningKeys:
             for each in self.former
         ]
         links = [link.model_dump(mode="json", by_alias=True) for link in self.links]
-        return json.dumps({"seed": self.seed.hex(), "former": former, "links": links, "number": self.number}).encode()
+        state = {"number": self.number, "is_rolled_back": self.is_rolled_back}
+        return json.dumps({"seed": self.seed.hex(), "former": former, "links": links, **state}).encode()
 
     @classmethod
     def load(cls, text: bytes) -> "SigningKeys":
@@ -130,9 +133,15 @@ class SigningKeys:
                 for each in found["former"]
             )
             links = tuple(Succession.model_validate_json(json.dumps(each)) for each in found["links"])
-            return cls(bytes.fromhex(found["seed"]), former, links, found["number"])
+            is_rolled_back = found.get("is_rolled_back", _returns(links))
+            return cls(bytes.fromhex(found["seed"]), former, links, found["number"], is_rolled_back)
         except (KeyError, TypeError) as error:
             raise ValueError("these are no signing keys") from error
+
+
+def _returns(links: tuple[Succession, ...]) -> bool:
+    """Return whether the newest link leads back to a predecessor; for keys that were stored without the answer."""
+    return any(link.predecessor == links[-1].successor for link in links[:-1])
 
 
 def _link(before: bytes, after: bytes, *, number: int, now: float, compromised: bool = False) -> Succession:

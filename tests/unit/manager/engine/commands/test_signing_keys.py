@@ -13,7 +13,7 @@ from agent.connection.key_succession import followed
 from agent.policy.policy_store import PolicyStore
 from agent.storage.database import Database
 from manager.domain.response.manual_blocks import FLEET
-from manager.domain.signing_keys import SIGNING_KEYS, SigningKeys
+from manager.domain.signing_keys import SIGNING_KEYS, RotationError, SigningKeys
 from manager.engine.commands.block_requests import AddBlocks, NewBlock
 from manager.engine.commands.key_requests import ReadKeys, RollBackKeys, RotateKeys
 from manager.engine.commands.requests import AcceptClock
@@ -163,6 +163,23 @@ def test_a_rollback_makes_the_old_key_the_active_one(bench: Bench) -> None:
     bench.crash()
     assert bench.keyring.sign_public == old
     assert new in followed(changed, back, bench.wall)[0].accepted(bench.wall)
+
+
+@pytest.mark.parametrize("stored_before", [False, True])
+def test_a_rollback_is_not_taken_back_when_the_rotation_has_ended(stored_before: bool) -> None:
+    """Rotated on day 0 and rolled back on day 29: on no day after it is the key that was given up active again."""
+    first = SigningKeys(bytes([1]) * 32)
+    back = first.rotate(bytes([2]) * 32, 0.0).rollback(29 * DAY)
+    if stored_before:  # keys that were stored without the mark get it from their links
+        text = json.loads(back.dump())
+        del text["is_rolled_back"]
+        back = SigningKeys.load(json.dumps(text).encode())
+    for day in (29.5, 30.5, 58.5):
+        back = SigningKeys.load(back.at(day * DAY).dump())
+        with pytest.raises(RotationError, match="is a rollback itself"):
+            back.rollback(day * DAY)
+    again = back.rotate(bytes([3]) * 32, 58.5 * DAY)
+    assert again.rollback(58.6 * DAY).public == first.public
 
 
 def test_a_key_that_was_given_up_is_refused_at_once(bench: Bench) -> None:
