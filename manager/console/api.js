@@ -61,6 +61,18 @@ export async function list(path, { background = false } = {}) {
   return { records: answer.data, cursor: answer.nextCursor };
 }
 
+/** Return the first record of a list that fits, read page by page; null where none does. */
+export async function first(path, fits) {
+  let cursor = null;
+  do {
+    const page = await list(path + query({ limit: 100, cursor }));
+    const found = page.records.find(fits);
+    if (found !== undefined) return found;
+    cursor = page.cursor;
+  } while (cursor !== null);
+  return null;
+}
+
 /** Make a change and return the answer's data; raises ApiError. */
 export async function change(method, path, body) {
   return (await send(method, path, body)).data;

@@ -1,6 +1,6 @@
 /** Enrollment tokens: create with limits, revoke, and the line that enrolls a new host. */
 
-import { change, may, query } from "../api.js";
+import { change, first, may, query } from "../api.js";
 import { hostCount } from "../block_scope.js";
 import { el, fill, quoted, shown } from "../dom.js";
 import { time } from "../time.js";
@@ -30,6 +30,7 @@ export function enrollment() {
       title: "Revoke this token?",
       touches: ["No new host can register with ", quoted(each.name ?? each.tokenId), ` from now on. What it has enrolled stays: ${hostCount(each.uses)}, and none of them is touched.`],
       undo: "create another one; this one stays revoked", action: "Revoke it",
+      changed: () => changedSince(each),
       make: () => change("DELETE", "/api/tokens/" + encodeURIComponent(each.tokenId)),
     });
     if (done) await tokens.read();
@@ -40,6 +41,15 @@ export function enrollment() {
     await tokens.read();
   });
   return { element: el("section", { "aria-label": "Enrollment" }, el("h2", {}, "Enrollment"), tokens.element, may("admin") && form, said), ready: tokens.ready };
+}
+
+/** Return what is different of a token since the page was read, or null. */
+async function changedSince(shownBefore) {
+  const now = await first("/api/tokens", ({ tokenId }) => tokenId === shownBefore.tokenId);
+  if (now === null) return "there is no such token any more";
+  if (now.revokedAt) return `it was revoked ${now.revokedAt}`;
+  if (now.rotatedAt !== shownBefore.rotatedAt) return `it was rotated ${now.rotatedAt}: new hosts have a new text`;
+  return now.uses === shownBefore.uses ? null : `it has enrolled ${hostCount(now.uses)}, was ${hostCount(shownBefore.uses)}`;
 }
 
 function creation(made) {

@@ -41,6 +41,7 @@ export function open(place) {
     const done = await confirmed({
       title: "End the mute?", touches: ["People are told again of ", each.topic ?? "all topics", " of ", scope(each), ". No host is touched."],
       undo: ["mute it again: ", el("code", {}, "panguard manager notifications mute")], action: "End the mute",
+      changed: async () => (await get("/api/notifications/mutes")).some(({ id }) => id === each.id) ? null : "it has ended",
       make: () => change("DELETE", `/api/notifications/mutes/${encodeURIComponent(each.id)}`),
     });
     if (done) await told("notice", "The mute has ended.");
@@ -48,7 +49,7 @@ export function open(place) {
   const act = async (each, method, what, body) => {
     const { title, touches, undo } = ACTIONS[body ? "pause" : method === "DELETE" ? "continue" : "test"];
     const done = await confirmed({
-      title, touches: [quoted(each.name), ` ${touches} No host is touched.`], undo, action: title,
+      title, touches: [quoted(each.name), ` ${touches} No host is touched.`], undo, action: title, changed: () => changedSince(each),
       make: () => change(method, `/api/notifications/${encodeURIComponent(each.name)}/${what}`, body),
     });
     if (!done) return;
@@ -77,6 +78,15 @@ export function open(place) {
     event: (name) => { if (name.startsWith("channel_") || name.startsWith("notifications_")) load(true).then(put, () => {}); },
     end: () => put.end(),
   };
+}
+
+/** Return what is different of a channel since the page was read, or null. */
+async function changedSince(shownBefore) {
+  const now = (await get("/api/notifications")).find(({ name }) => name === shownBefore.name);
+  if (now === undefined) return "there is no such channel any more";
+  if (now.destination !== shownBefore.destination) return `it goes to ${shown(now.destination)}`;
+  if (now.pausedUntil !== shownBefore.pausedUntil) return now.pausedUntil ? `it is paused until ${now.pausedUntil}` : "it is not paused any more";
+  return now.state === shownBefore.state ? null : `its state is ${now.state}, was ${shownBefore.state}`;
 }
 
 function scope(each) {
