@@ -1,6 +1,7 @@
 """Several reports in one message: each is stored, refused or deferred by itself, as if it had come alone."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,50 @@ def test_a_batch_has_one_code_and_one_limit(bench: Bench, how: str) -> None:
     assert len(dead_letters(bench)) == 1
 
 
+UNREADABLE = {
+    "lone surrogate": body("t-9")[:-1] + b',"later":"\\ud800"}',
+    "control character": body("t-9")[:-1] + b',"later":"\x01"}',
+    "deep": body("t-9")[:-1] + b',"later":' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+    "NaN": body("t-9")[:-1] + b',"later":NaN}',
+    "no value": body("t-9")[:-1] + b',"later":}',
+    "comma": body("t-9")[:-1] + b",}",
+    "unknown escape": body("t-9")[:-1] + b',"later":"\\x,]}"}',
+}
+"""Reports at which the decoder of the whole message fails."""
+
+
+@pytest.mark.parametrize("bad", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_report_that_is_no_json_is_answered_as_alone_and_keeps_no_other_out(bench: Bench, bad: bytes) -> None:
+    """The others are stored; it is stored or refused by its id, with the same reason as alone."""
+    agent = bench.enroll("web-1")
+    good = [without_mac(each) for each in of_agent(bench, agent, "t-1", "t-2")]
+    bad = bad.replace(AGENT.encode(), agent.agent_id.encode())
+    alone = bad.replace(b"t-9", b"t-8")
+    bench.receive(topics.THREATS, agent.agent_id, agent.coded(topics.THREATS, alone))
+    bench.receive(topics.THREATS, agent.agent_id, agent.coded(topics.THREATS, batch_body([good[0], bad, good[1]])))
+    bench.pass_time(2)
+    receipt = bench.receipts(agent)
+    refused = {each["id"]: re.sub(r"column [0-9]+", "", each["reason"]) for each in receipt["refused"]}
+    answers = [refused.get(each, "stored" if each in receipt["stored"] else None) for each in ("t-8", "t-9")]
+    assert {"t-1", "t-2"} <= set(receipt["stored"])
+    assert answers[0] == answers[1] is not None
+    assert len(dead_letters(bench)) == len(refused)
+    assert bench.failures() == {}
+
+
+@pytest.mark.parametrize("bad", [b"1", b'"x"', b"null", b"[]", b"tru", body("t-9").replace(b'"id"', b'"\\u0069d"')])
+def test_elements_without_an_id_are_one_dead_letter_and_keep_no_report_out(bench: Bench, bad: bytes) -> None:
+    """They did not count for the budget, so they make no dead letter each; the reports beside them are stored."""
+    agent = bench.enroll("web-1")
+    good = [without_mac(each) for each in of_agent(bench, agent, "t-1", "t-2")]
+    batch = agent.coded(topics.THREATS, batch_body([bad, good[0], bad, good[1]]))
+    bench.receive(topics.THREATS, agent.agent_id, batch)
+    assert bench.receipts(agent)["stored"] == ["t-1", "t-2"]
+    ((reason, kept),) = dead_letters(bench)
+    assert (reason[:10], kept) == ("2 without ", bad.decode())
+    assert bench.failures() == {}
+
+
 NO_TEXT = body("t-9")[:-1] + b',"later":"\xff"}'
 """A report with an unknown member that is no UTF-8."""
 
@@ -142,6 +187,11 @@ HOSTILE = {
     "empty": b'{"reports":[]}',
     "no list": b'{"reports":{"id":1}}',
     "no JSON": b'{"reports":[{"id":1}',
+    "open string": b'{"reports":["' + b'\\"' * 120_000,
+    "open strings": b'{"reports":[x' + b'"' * 200_001,
+    "many signs": b'{"reports":[' + b"[]" * 120_000 + b"]}",
+    "no elements": b'{"reports":[,]}',
+    "other bracket": b'{"reports":[1}}',
     "empty reports": batch_body([b"{}"] * 80_000),
     "empty reports with ids": batch_body([b'{"id":1}'] * 29_000),
     "nested": b'{"reports":[' * 20_000 + b"]}" * 20_000,
@@ -171,13 +221,13 @@ def test_a_batch_that_is_none_is_one_dead_letter(bench: Bench, batch: bytes) -> 
     place=st.integers(0, 3),
 )
 def test_whatever_stands_in_a_batch_the_reports_in_it_are_read(bad: list[bytes], place: int) -> None:
-    """JSON of any form beside reports: the reports are read; what is no JSON spoils the batch as a whole."""
+    """Text of any form beside reports: the reports are read, unless a bracket beside them has no end."""
     good = [body(f"t-{number}") for number in range(3)]
     batch = batch_body([*good[:place], *bad, *good[place:]])
     try:
         found = decoded(batch)
     except DecodeError:
-        assert bad
+        assert b"[" * 60_000 in bad or body("t-9")[:-1] in bad
         return
     assert [each.body for each in found if isinstance(each, DecodedReport)] == good
     assert all(each.document.encode() == each.body for each in found if isinstance(each, DecodedReport))
