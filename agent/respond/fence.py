@@ -72,7 +72,9 @@ class Fence:
         self._clock = clock
         self._manager_time = manager_time
         self._seen: OrderedDict[str, tuple[bool, float]] = OrderedDict()
-        self._refused: dict[Source, str] = {}
+        self._refused: dict[Source, tuple[str, str]] = {}
+        """Outcome and reason of messages that the fence did not take."""
+
         self.state: dict[str, Any] = {}
         """The last answer to `check` or `managed`; empty while the fence does not answer."""
 
@@ -88,7 +90,7 @@ class Fence:
         self.due = 0.0
         self.in_trial = False
         self._trusted: TrustedKeys | None = None
-        self._refused_key = ""
+        self._refused_keys: tuple[str, ...] = ()
 
     @property
     def kind(self) -> EnforcementKind:
@@ -139,31 +141,40 @@ class Fence:
             answer = self._ask("status")
             self.ports, self.ssh_ports = _ports(answer.get("protectedPorts")), _ports(answer.get("sshPorts"))
         self._note(answer)
-        self._pass_keys_on()
+        unheard = not self._pass_keys_on()
         holds = self.state.get("measures") or self.state.get("waiting")
-        busy = self.missing is not None or self.stopped or holds or self._refused
+        busy = unheard or self.missing is not None or self.stopped or holds or self._refused
         self.due = now + (_TRIAL_CHECK_EVERY if self.in_trial else CHECK_EVERY if busy else IDLE_CHECK_EVERY)
 
     def trust(self, trusted: TrustedKeys | None) -> None:
         """Set the manager's signing keys that this guard trusts; the fence follows their rotations by itself."""
         self._trusted = trusted
-        self._refused_key = ""
-        self._pass_keys_on()
+        self._refused_keys = ()
+        if not self._pass_keys_on():
+            self.due = min(self.due, self._clock.monotonic() + CHECK_EVERY)
 
-    def _pass_keys_on(self) -> None:
-        """Give the fence the rotations that it has not followed, unless it has refused them."""
+    def _pass_keys_on(self) -> bool:
+        """Give the fence the rotations that it has not followed; return False if it has to be asked again.
+
+        A refusal counts for the keys that the fence had then; after any other failure the next check asks again.
+        """
         trusted, known = self._trusted, self.state.get("signKeys")
         if trusted is None or not trusted.links or not isinstance(known, list) or trusted.current in known:
-            return
-        if trusted.current == self._refused_key:
-            return
+            return True
+        asked = (trusted.current, *map(str, known))
+        if asked == self._refused_keys:
+            return True
         answer = self._ask("keys", successions=[link.model_dump(mode="json", by_alias=True) for link in trusted.links])
         if answer.get("ok"):
             self._refused.clear()
             self._note(answer)
-        else:
-            self._refused_key = trusted.current
-            _log.warning("fence_refused", source="keys", reason=_short(answer.get("reason")))
+            return True
+        outcome = answer.get("outcome")
+        _log.warning("fence_refused", source="keys", outcome=outcome, reason=_short(answer.get("reason")))
+        if outcome != "refused":
+            return False
+        self._refused_keys = asked
+        return True
 
     def decide(self, measure: MeasureKind, value: str, seconds: float, reason: str, *, ssh: bool) -> Outcome:
         """Ask for a measure of the guard's own decision.
@@ -217,15 +228,15 @@ class Fence:
             self._refused.pop(source, None)
             self._note(answer)
         else:
-            reason = _short(answer.get("reason"))
-            if self._refused.get(source) != reason:
-                _log.warning("fence_refused", source=source, outcome=answer.get("outcome"), reason=reason)
-            self._refused[source] = reason
+            outcome, reason = str(answer.get("outcome")), _short(answer.get("reason"))
+            if self._refused.get(source) != (outcome, reason):
+                _log.warning("fence_refused", source=source, outcome=outcome, reason=reason)
+            self._refused[source] = outcome, reason
         self.due = min(self.due, self._clock.monotonic() + CHECK_EVERY)
 
     def has_refused(self, source: Source) -> bool:
-        """Return whether the fence refused the last message of this kind."""
-        return source in self._refused
+        """Return whether the fence refused the last message of this kind; a failure is no refusal."""
+        return self._refused.get(source, ("", ""))[0] == "refused"
 
     def release(self) -> None:
         """Lift whatever guard and manager have set: the mode is learning."""
@@ -276,9 +287,7 @@ class Fence:
 
     def enforced(self) -> Enforced:
         """Return the counts and reasons for heartbeats and `policy/applied`."""
-        reasons = [
-            Unenforced(value=_LABEL[source], reason=reason) for source, reason in self._refused.items() if reason
-        ]
+        reasons = [Unenforced(value=_LABEL[source], reason=reason) for source, (_, reason) in self._refused.items()]
         reasons += self._reasons()
         counts = {name: self.count(name) for name in ("set", "ineffective", "refused", "impossible", "failed")}
         return Enforced(
