@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -134,7 +135,7 @@ def test_what_was_detected_behind_an_expired_certificate_is_stored_once_it_is_re
     folder, now = TlsDirectory(manager.data), datetime.now(UTC)
     folder.renew((), now - timedelta(days=3), days=2)
     try:
-        eventually(lambda: max(_days_left_unverified(manager).values()) < 0, what="expired certificates served")
+        eventually(lambda: _serves_expired(manager), what="expired certificates served")
         guard.start(wait=False)
         eventually(lambda: "it has expired" in (read_status(guard.data).get("notConnected") or ""), what="the sentence")
         guard.attacked_by("203.0.113.34" if guard.url.startswith("mqtts") else "203.0.113.35")
@@ -144,6 +145,14 @@ def test_what_was_detected_behind_an_expired_certificate_is_stored_once_it_is_re
     agent_id = guard.agent_id()
     eventually(lambda: manager.get("/api/threats", agentId=agent_id), what="the threat stored")
     assert read_status(guard.data)["notConnected"] is None
+
+
+def _serves_expired(manager: ManagerProcess) -> bool:
+    """Return whether each door's certificate has expired; a door that takes another one just then answers nothing."""
+    try:
+        return max(_days_left_unverified(manager).values()) < 0
+    except httpx2.TransportError:
+        return False
 
 
 def _days_left_unverified(manager: ManagerProcess) -> dict[str, int]:

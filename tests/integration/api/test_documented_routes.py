@@ -45,6 +45,13 @@ class Channel:
         return True, None
 
 
+_BEFORE: dict[str, tuple[str, dict[str, Any]]] = {
+    "/api/policy/active": ("/api/policy", {"rules": []}),
+    "/api/keys/rollback": ("/api/keys/rotate", {}),
+}
+"""The request that some paths need to be made before theirs, and its body."""
+
+
 class Fleet:
     """A manager that has one of everything that a row may ask for."""
 
@@ -82,8 +89,8 @@ class Fleet:
             self.admin.put("/api/policies/groups/web", json=GROUP)
         elif path.startswith("/api/policies"):
             self._prepare_documents(path.format_map(known), method)
-        elif path == "/api/policy/active":
-            self.admin.post("/api/policy", json={"rules": []})
+        elif path in _BEFORE:
+            self.admin.post(_BEFORE[path][0], json=_BEFORE[path][1])
         elif path in {"/api/blocks", "/api/feeds/blocklist"} and method == "GET":
             self.admin.post("/api/blocks", json={"value": "198.51.100.90"})
         elif path == "/api/allowlist" and method != "POST":

@@ -40,6 +40,7 @@ _OTHERS = {
     "threat_id": "t-1",
     "token_id": "tok-1",
     "name": "nobody",
+    "mute_id": "mute-9",
 }
 
 
