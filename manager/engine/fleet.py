@@ -14,6 +14,7 @@ from manager.domain.agents.liveness import Liveness
 from manager.domain.agents.refused_registrations import RefusedRegistrations
 from manager.domain.agents.registry import Registry
 from manager.domain.agents.tokens import EnrollmentRate, Token
+from manager.domain.agents.trusted_keys import TrustedKeys
 from manager.domain.console_sessions import ConsoleSessions
 from manager.domain.correlation import Incident
 from manager.domain.notifications.alert_limit import AlertLimit
@@ -101,8 +102,7 @@ class Fleet:
     blocklists: Blocklists = field(init=False)
     signing_keys: SigningKeys = field(init=False)
     """The signing keys; those of the keyring until `use_signing_keys`."""
-    agents_sign_keys: dict[str, str] = field(default_factory=dict)
-    """The newest signing key that each agent trusts, as it said since the start, by agent id."""
+    trusted_keys: TrustedKeys = field(default_factory=TrustedKeys)
     user_names: UserNames = field(init=False)
     """Masks user names that are no account in everything that is told: events, messages, feeds."""
 
@@ -215,6 +215,16 @@ class Fleet:
         self.acceptance.forget_agent(agent.agent_id)
         self.immunity.forget_agent(agent.agent_id)
         self.restored_store.agents.discard(agent.agent_id)
+        self.trusted_keys.forget(agent.agent_id)
+
+    def foreign_key_warning(self) -> str | None:
+        """Return the warning of signing keys that agents state and the store has never had; None without any."""
+
+        def name_of(agent_id: str) -> str:
+            agent = self.registry.agents.get(agent_id)
+            return agent_id if agent is None else agent.host.hostname
+
+        return self.trusted_keys.warning(name_of)
 
     def facts(self, now: float) -> FleetFacts:
         """Return the facts about the fleet that the responder needs."""

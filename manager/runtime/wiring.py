@@ -123,7 +123,9 @@ class Manager:
         """Return the warnings for operators."""
         fleet = self._fleet
         damage = [] if self._health.damage is None else [self._health.damage]
-        sentences = (*fleet.warnings.values(), *fleet.document_warnings.sentences)
+        foreign = fleet.foreign_key_warning()
+        lasting = (*fleet.warnings.values(), *([] if foreign is None else [foreign]))
+        sentences = (*lasting, *fleet.document_warnings.sentences)
         named = {name for document in tuple(fleet.policies.documents.values()) for name in channels_named(document)}
         return [*damage, *sentences, *self.notifier.warnings(named)]
 

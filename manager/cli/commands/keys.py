@@ -72,7 +72,9 @@ def _print(state: "Record", output: Output) -> None:
         f" {agents['unknown']} not heard about it yet, {agents['http']} over HTTP (nothing to change)."
     )
     if agents["foreign"]:
-        print_lines(f"{counted(agents['foreign'], 'agent')} on a key that this store never had: was it restored?")
+        print_lines(
+            f"{counted(agents['foreign'], 'agent')} on a key that this store never had: see `panguard manager status`."
+        )
     if state["behind"]:
         print_lines(f"On a former key: {', '.join(each['hostname'] for each in state['behind'])}")
 

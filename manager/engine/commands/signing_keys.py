@@ -25,9 +25,6 @@ log = structlog.get_logger(__name__)
 ENDED_EVERY = 60.0
 """Seconds between two looks for rotations whose period has ended."""
 
-FOREIGN_WARNING = "foreign_signing_key"
-"""Name of the warning that agents trust a key which this store has never had."""
-
 _AGREEMENT = 600.0
 _NAMED = 20
 
@@ -103,15 +100,14 @@ def end_rotations(context: Context, now: Instant) -> None:
 
 
 def record_trusted_key(fleet: Fleet, agent: Agent, sign_key: str) -> None:
-    """Record the newest key that an agent trusts; warn of one that this store has never had."""
-    fleet.agents_sign_keys[agent.agent_id] = sign_key
-    if _state(fleet, agent) == "foreign" and FOREIGN_WARNING not in fleet.warnings:
-        log.error("signing_key_unknown", agent_id=agent.agent_id, sign_key=sign_key)
-        fleet.warnings[FOREIGN_WARNING] = (
-            "agents trust a newer signing key than this store has: it was restored from a copy before a rotation. They"
-            " refuse this manager's policies 30 days after that rotation at the latest: restore a later copy, or"
-            " register them anew with a token of today"
-        )
+    """Record the newest key that an agent trusts; log one that this store has never had."""
+    keys, agent_id = fleet.trusted_keys, agent.agent_id
+    if keys.stated.get(agent_id) == sign_key:
+        return
+    was_foreign = agent_id in keys.foreign
+    keys.record(agent_id, sign_key, is_known=_state_of(fleet, agent, sign_key) != "foreign")
+    if not was_foreign and agent_id in keys.foreign and len(keys.foreign) <= _NAMED:
+        log.error("signing_key_unknown", agent_id=agent_id, sign_key=sign_key)
 
 
 def _use(context: Context, keys: SigningKeys) -> None:
@@ -128,6 +124,7 @@ def _use(context: Context, keys: SigningKeys) -> None:
 def _sign_with(context: Context, keys: SigningKeys) -> None:
     fleet, batch = context.fleet, context.batch
     fleet.use_signing_keys(keys)
+    _judge_trusted_keys(fleet)
     batch.changes.sealed[SIGNING_KEYS] = keys.dump()
     batch.publications.insert(0, keys_publication(fleet, batch.now.wall))
     for policy in fleet.policies.effective.values():
@@ -135,6 +132,15 @@ def _sign_with(context: Context, keys: SigningKeys) -> None:
         batch.changes.policies[policy.agent_id] = policy
     context.policy_queue.add(fleet.policies.effective)
     context.blocklist_messages.publish_all()
+
+
+def _judge_trusted_keys(fleet: Fleet) -> None:
+    agents = fleet.registry.agents
+
+    def is_known(agent_id: str, sign_key: str) -> bool:
+        return agent_id not in agents or _state_of(fleet, agents[agent_id], sign_key) != "foreign"
+
+    fleet.trusted_keys.judge(is_known)
 
 
 def _record(fleet: Fleet, wall: float) -> dict[str, Any]:
@@ -161,9 +167,12 @@ def _record(fleet: Fleet, wall: float) -> dict[str, Any]:
 
 
 def _state(fleet: Fleet, agent: Agent) -> str:
+    return _state_of(fleet, agent, fleet.trusted_keys.stated.get(agent.agent_id))
+
+
+def _state_of(fleet: Fleet, agent: Agent, known: str | None) -> str:
     if agent.door is Door.HTTP:
         return "http"
-    known = fleet.agents_sign_keys.get(agent.agent_id)
     if known is None:
         return "unknown"
     if known == fleet.keyring.sign_public:

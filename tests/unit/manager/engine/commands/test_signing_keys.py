@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -16,8 +17,7 @@ from manager.domain.response.manual_blocks import FLEET
 from manager.domain.signing_keys import SIGNING_KEYS, RotationError, SigningKeys
 from manager.engine.commands.block_requests import AddBlocks, NewBlock
 from manager.engine.commands.key_requests import ReadKeys, RollBackKeys, RotateKeys
-from manager.engine.commands.requests import AcceptClock
-from manager.engine.commands.signing_keys import FOREIGN_WARNING
+from manager.engine.commands.requests import AcceptClock, RemoveAgent
 from manager.errors import Conflict
 from schemas import message_codes, topics
 from schemas.keys import ManagerKeyring, has_version_proof, public_sign_key, version_statement
@@ -209,16 +209,58 @@ def test_the_state_counts_who_has_changed_over(bench: Bench) -> None:
     assert state["behind"] == [{"agentId": agents[1].agent_id, "hostname": "srv-1"}]
 
 
-def test_a_store_from_before_a_rotation_is_told(bench: Bench) -> None:
-    """Agents that trust a key which the store has never had are counted, and a warning says what to do."""
-    agent = bench.enroll("srv-1")
-    key = ManagerKeyring(bytes([5]) * 32).sign_public
+def _states(bench: Bench, agent: SimulatedAgent, key: str) -> None:
+    """Have an agent state the signing key that it trusts."""
     applied = PolicyApplied(
         version=1, digest="0" * 64, state=PolicyState.APPLIED, sent_at=utc(bench.wall), sign_key=key
     )
     bench.receive(topics.POLICY_APPLIED, agent.agent_id, agent.coded(topics.POLICY_APPLIED, applied.body()))
-    assert bench.ask(ReadKeys())["agents"]["foreign"] == 1
-    assert "restored from a copy before a rotation" in bench.fleet.warnings[FOREIGN_WARNING]
+
+
+def test_a_store_from_before_a_rotation_is_told(bench: Bench) -> None:
+    """Agents that agree on a key which the store has never had are counted and named, until none states it."""
+    agents = [bench.enroll(f"srv-{number}") for number in range(8)]
+    key = ManagerKeyring(bytes([5]) * 32).sign_public
+    for agent in agents[:2]:
+        _states(bench, agent, key)
+    assert bench.ask(ReadKeys())["agents"]["foreign"] == 2
+    warning = bench.fleet.foreign_key_warning()
+    assert warning is not None
+    assert warning.startswith("2 agents state that they trust the same signing key")
+    assert "(srv-0, srv-1)" in warning
+    assert "restore a later copy" in warning
+    for agent in agents[2:]:
+        _states(bench, agent, key)
+    assert "(srv-0, srv-1, srv-2, srv-3, srv-4 and 3 more)" in (bench.fleet.foreign_key_warning() or "")
+    for agent in agents:
+        assert bench.fleet.foreign_key_warning() is not None
+        _states(bench, agent, bench.keyring.sign_public)
+    assert bench.fleet.foreign_key_warning() is None
+
+
+def test_the_invented_key_of_one_agent_is_no_claim_on_the_store(bench: Bench) -> None:
+    """Nobody is told to restore a store because one agent states keys; the warning names it, and goes with it."""
+    liar, _other = bench.enroll("srv-1"), bench.enroll("srv-2")
+    for number in (5, 6):
+        _states(bench, liar, ManagerKeyring(bytes([number]) * 32).sign_public)
+        warning = bench.fleet.foreign_key_warning()
+        assert warning is not None
+        assert "stated by srv-1, and by no second agent" in warning
+        assert "restore a later copy" not in warning
+    bench.ask(RemoveAgent(liar.agent_id, "test"))
+    assert bench.fleet.foreign_key_warning() is None
+    assert not bench.fleet.trusted_keys.stated
+
+
+def test_keys_that_the_store_gets_are_not_foreign_any_more(bench: Bench) -> None:
+    """A statement is judged again when the keys change; a key that was foreign and becomes known ends the warning."""
+    agent = bench.enroll("srv-1")
+    with patch("manager.engine.commands.signing_keys.secrets.token_bytes", return_value=bytes([5]) * 32):
+        _states(bench, agent, ManagerKeyring(bytes([5]) * 32).sign_public)
+        assert bench.fleet.foreign_key_warning() is not None
+        bench.ask(RotateKeys("test"))
+    assert bench.fleet.foreign_key_warning() is None
+    assert bench.ask(ReadKeys())["agents"]["changed"] == 1
 
 
 def test_rotations_are_audited_without_secrets(bench: Bench) -> None:
