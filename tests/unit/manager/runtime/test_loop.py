@@ -13,7 +13,9 @@ from manager.data_directory import DataDirectory
 from manager.engine.batch import Changes
 from manager.errors import SetupError, StoreRejected, StoreUnavailable
 from manager.runtime.loop import ManagerLoop
+from manager.runtime.transport_security import Transport
 from manager.runtime.wiring import Manager
+from manager.settings import Settings
 from schemas import topics
 from schemas.keys import EnrollmentToken
 from tests.support.engine import Bench
@@ -133,3 +135,16 @@ def test_a_start_without_the_file_makes_another_token(
         other = EnrollmentToken.parse(_token_file(directory).read_text("utf-8").strip())
     names = {token_id: token.name for token_id, token in bench.fleet.tokens.items()}
     assert (names[first.token_id], names[other.token_id]) == ("first", None)
+
+
+def test_a_foreign_signing_key_is_among_the_warnings(tmp_path: Path) -> None:
+    """Operators are told of it by the wired manager while an agent states it, and no longer."""
+    settings = Settings(data_dir=tmp_path, port=0, mqtt_port=0)
+    with ExitStack() as stack:
+        directory = stack.enter_context(DataDirectory(tmp_path))
+        manager = Manager(settings, Transport.plan(settings), directory, stack)
+        stack.callback(manager.mqtt_door.close)
+        manager._fleet.trusted_keys.record("ag-1", "A" * 43, is_known=False)
+        assert any("stated by ag-1" in each for each in manager._warnings())
+        manager._fleet.trusted_keys.forget("ag-1")
+        assert not any("stated by" in each for each in manager._warnings())
