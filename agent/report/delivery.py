@@ -105,8 +105,9 @@ class Delivery:
         overdue = [report for report, flight in self._flights.items() if flight.sent_at + self._patience <= now]
         if self._batches_due <= now:
             self._sends_batches = False
-            overdue = [report for report, flight in self._flights.items() if flight.batched_at < _NEVER]
-            _log.warning("batches_unanswered", count=len(overdue), waited=PATIENCE)
+            batched = [report for report, flight in self._flights.items() if flight.batched_at < _NEVER]
+            overdue = list(dict.fromkeys([*batched, *overdue]))
+            _log.warning("batches_unanswered", count=len(batched), waited=PATIENCE)
         elif overdue:
             _log.info("reports_sent_again", count=len(overdue), waited=self._patience)
             self._patience = min(self._patience * 2, _LONGEST_PATIENCE)

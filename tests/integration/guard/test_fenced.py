@@ -244,4 +244,6 @@ def test_a_rotation_of_the_managers_key_reaches_the_fence(fenced: Fenced, compro
     manager.push_policy(3, keyring=former, blocklist={"ips": [], "domains": [], "fileHashes": []})
     manager.push_policy(4, blocklist={"ips": [OTHER, ATTACKER], "domains": [], "fileHashes": []})
     eventually(lambda: not fenced.reaches(), "the next block")
-    assert fenced.guard.status()["ignored"].get("policy_forged", 0) == (1 if compromised else 0)
+    forged = fenced.guard.status()["ignored"].get("policy_forged", 0)
+    # With the new keys it reads the retained policy again: that may still be the one under the former key, too.
+    assert forged in ((1, 2) if compromised else (0,))

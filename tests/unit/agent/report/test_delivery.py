@@ -192,6 +192,22 @@ def test_a_deferred_report_waits_for_room_without_a_deadline(
     assert (_sent(link), delivery.due) == (["a"], 31)
 
 
+def test_a_report_alone_is_sent_again_beside_batches_without_a_receipt(
+    database: Database, outbox: Outbox, link: FakeLink
+) -> None:
+    """In the same tick, or its deadline would lie in the past."""
+    delivery = Delivery(outbox, window=4, receipt_timeout=30)
+    delivery.accept([FEATURE])
+    _add(outbox, database, "ab")
+    delivery.opened(link, AGENT, bytes(32), 0)
+    _add(outbox, database, "c")
+    delivery.pump(0)
+    assert [sorted(each) for each in _messages(link)] == [["a", "b"], ["c"]]
+    delivery.tick(100)
+    assert sorted(_sent(link)) == ["a", "b", "c"]
+    assert delivery.due > 100
+
+
 @given(st.data())
 def test_nothing_is_due_in_the_past_after_a_tick(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """For any mix of receipts, deferrals, batches and reports that push others out of the outbox."""
