@@ -245,5 +245,5 @@ def test_a_rotation_of_the_managers_key_reaches_the_fence(fenced: Fenced, compro
     manager.push_policy(4, blocklist={"ips": [OTHER, ATTACKER], "domains": [], "fileHashes": []})
     eventually(lambda: not fenced.reaches(), "the next block")
     forged = fenced.guard.status()["ignored"].get("policy_forged", 0)
-    # With the new keys it reads the retained policy again: that may still be the one under the former key, too.
+    # A guard asks the broker again for a policy that its fence lacks: it may read the retained, forged one twice.
     assert forged in ((1, 2) if compromised else (0,))
