@@ -192,6 +192,7 @@ def _live(served: Served, night: Night) -> None:
     """Keep the fleet alive in real time until it is interrupted."""
     beaten = time.time()
     while True:
+        # the pace of a fleet that is shown until somebody interrupts it; no test runs this
         time.sleep(0.5)
         with served.bench() as bench:
             bench.elapsed = max(bench.elapsed, time.time() - bench.began)

@@ -25,7 +25,7 @@ class DecodedReport(NamedTuple):
 
 
 class UndecodedReport(NamedTuple):
-    """What stands in place of a report and is none, with the reason; its id if that can be read."""
+    """A threat report that cannot be decoded, with the reason; its id if that can be read."""
 
     report_id: str | None
     reason: str

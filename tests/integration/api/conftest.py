@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.integration.api.served import Served
+from tests.integration.api.served import HttpAgent, Served
 from tests.integration.api.terminal import Terminal
 
 
@@ -23,6 +23,14 @@ def served(tmp_path: Path) -> Iterator[Served]:
 def admin(served: Served) -> Iterator[httpx2.Client]:
     with served.client() as client:
         yield client
+
+
+@pytest.fixture
+def agent(served: Served) -> Iterator[HttpAgent]:
+    """An agent over HTTP that has joined the served manager."""
+    agent = served.join()
+    with agent.client:
+        yield agent
 
 
 @pytest.fixture

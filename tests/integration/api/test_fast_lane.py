@@ -77,13 +77,6 @@ def served(tmp_path: Any) -> Iterator[Served]:
 
 
 @pytest.fixture
-def agent(served: Served) -> Iterator[HttpAgent]:
-    agent = served.join()
-    with agent.client:
-        yield agent
-
-
-@pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The agents whose requests took the fast lane, as they came."""
     seen: list[str] = []

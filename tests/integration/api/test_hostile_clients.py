@@ -26,13 +26,6 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 
 @pytest.fixture
-def agent(served: Served) -> Iterator[HttpAgent]:
-    agent = served.join()
-    with agent.client:
-        yield agent
-
-
-@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's patience, shortened."""
     monkeypatch.setattr(http_connection, "HEAD_TIMEOUT", 0.3)

@@ -24,13 +24,6 @@ def served(tmp_path: Any) -> Iterator[Served]:
 
 
 @pytest.fixture
-def agent(served: Served) -> Iterator[HttpAgent]:
-    agent = served.join()
-    with agent.client:
-        yield agent
-
-
-@pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The URLs of the requests that the parser read."""
     seen: list[bytes] = []

@@ -18,6 +18,7 @@ def test_clients_that_ask_at_once_share_two_reads() -> None:
             count += 1
             mine = count
             begun.set()
+            # waits for no time: it lets the other tasks of the loop run once
             await asyncio.sleep(0)
             return mine
 
@@ -82,10 +83,12 @@ def test_a_client_that_leaves_ends_no_other_clients_read() -> None:
         reads = SharedReads[str](apart=0.0)
 
         async def read() -> str:
+            # waits for no time: it lets the other tasks of the loop run once
             await asyncio.sleep(0)
             return "read"
 
         leaver, stayer = (asyncio.create_task(reads.get(None, read)) for _ in range(2))
+        # waits for no time: it lets the other tasks of the loop run once
         await asyncio.sleep(0)
         leaver.cancel()
         with pytest.raises(asyncio.CancelledError):
