@@ -1,7 +1,7 @@
 """The lease of the managers of one database: rules for the one that leads, and for those that stand by.
 
-The lease is one row. Its holder raises `beat` every two seconds; whoever sees the row unchanged for six seconds may take
-it, by a compare-and-set on all that it saw. Each manager measures these times on its own monotonic clock, so that no
+The lease is one row. Its holder raises `beat` every two seconds; a manager that sees the row unchanged for six seconds
+may take it, by a compare-and-set on all that it saw. Each measures these times on its own monotonic clock, so that no
 clock of the database or of another host has a part in it: docs/decisions/0018-a-lease-without-a-common-clock.md.
 
 Times are seconds on the monotonic clock of the manager that applies the rule.

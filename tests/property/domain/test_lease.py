@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from hypothesis import settings, strategies as st
+from hypothesis import settings
+from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from manager.domain.lease import LeaseRow, LeaseTimes, LeaseWatch, Tenure
