@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.postgresql import postgresql_address, postgresql_cluster, postgresql_empty, postgresql_programs
+
+__all__ = ["postgresql_address", "postgresql_cluster", "postgresql_empty"]
+
 # pytest's workers inherit the runner's width; without it piped tables are as wide as their text.
 os.environ.pop("COLUMNS", None)
 
@@ -28,6 +32,9 @@ _SERVICES = {
     "nginx": (("nginx",), "nginx-light"),
     "nats": (("nats-server",), "nats-server"),
     "rabbitmq": (("rabbitmq-server",), "rabbitmq-server"),
+    "postgresql": (("postgres",), "postgresql"),
+    "pgbouncer": (("pgbouncer",), "pgbouncer"),
+    "haproxy": (("haproxy",), "haproxy"),
     "chromium": (("chromium", "chromedriver"), "chromium chromium-driver"),
 }
 """The programs that a marked test needs, and the packages that have them."""
@@ -50,7 +57,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose service is not installed, with the reason; in CI that is a failure."""
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
+    directories = [os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"]
+    path = os.pathsep.join([*directories, str(postgresql_programs() or "")])
     for marker, (programs, packages) in _SERVICES.items():
         missing = [name for name in programs if shutil.which(name, path=path) is None]
         if item.get_closest_marker(marker) is None or not missing:

@@ -11,16 +11,22 @@ from typing import Any, TypeAlias
 
 from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrapper out that playhouse uses
     Database,
+    PostgresqlDatabase,
     SqliteDatabase,
     __exception_wrapper__,
 )
 
 SQL = Path(__file__).parent / "sql"
-_SYSTEMS: Mapping[type[Database], str] = {SqliteDatabase: "sqlite"}
+_SYSTEMS: Mapping[type[Database], str] = {SqliteDatabase: "sqlite", PostgresqlDatabase: "postgresql"}
 _NAME = "-- name: "
 
 Params: TypeAlias = Sequence[Any] | Mapping[str, Any]
-"""Values for `?` in their order, or for `:name` by name."""
+"""Values in the order of the placeholders (`?` in SQLite, `%s` in PostgreSQL), or by name (`:name`, `%(name)s`)."""
+
+
+def system_of(database: Database) -> str:
+    """Return the name of a database's system, which is that of its folder of statements."""
+    return next(name for kind, name in _SYSTEMS.items() if isinstance(database, kind))
 
 
 @lru_cache
@@ -47,7 +53,7 @@ class Statements:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sql = load_statements(_SYSTEMS[type(database)])
+        self._sql = load_statements(system_of(database))
 
     def rows(self, name: str, params: Params = ()) -> list[tuple[Any, ...]]:
         """Return all rows that a statement selects."""
@@ -68,4 +74,6 @@ class Statements:
         ones.
         """
         with __exception_wrapper__:
-            return int(self._database.connection().executemany(self._sql[name], map(tuple, rows)).rowcount)
+            cursor = self._database.cursor()
+            cursor.executemany(self._sql[name], map(tuple, rows))
+            return int(cursor.rowcount)

@@ -1,0 +1,1 @@
+"""The PostgreSQL back end of the store: connection, migrations, partitions; imported only with `--database`."""

@@ -1,0 +1,114 @@
+"""Connections to PostgreSQL, by psycopg 3: settings of a session, and reconnection after a lost connection."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from peewee import DatabaseError, InterfaceError, PostgresqlDatabase
+
+from manager.errors import SetupError
+from manager.storage.postgresql.address import DatabaseAddress
+
+IDLE_IN_TRANSACTION = 2_000
+"""Milliseconds after which PostgreSQL ends a writer that stands still in a transaction, as a stopped process does."""
+
+_LOST_PEER = {  # a peer that vanished is noticed within about ten seconds, in both directions
+    "connect_timeout": 5,
+    "tcp_user_timeout": 5_000,
+    "keepalives": 1,
+    "keepalives_idle": 3,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+_SESSION = {
+    "timezone": "'UTC'",
+    "tcp_user_timeout": 5_000,
+    "tcp_keepalives_idle": 3,
+    "tcp_keepalives_interval": 2,
+    "tcp_keepalives_count": 3,
+}
+_WRITING = {**_SESSION, "lock_timeout": 5_000, "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION}
+_READING = {**_SESSION, "default_transaction_read_only": "on", "statement_timeout": 30_000}
+_MIGRATING = _SESSION
+
+
+class PostgresqlStore(PostgresqlDatabase):
+    """A peewee database on psycopg 3 that connects anew when a connection was lost outside a transaction.
+
+    Within a transaction a lost connection is an error: what was written before it is gone.
+
+    Args:
+        address: the server, the database and the user.
+        settings: parameters that each session sets.
+        arguments: those of peewee's database.
+    """
+
+    _state: Any
+
+    def __init__(self, address: DatabaseAddress, settings: dict[str, Any], **arguments: Any) -> None:
+        self.address = address
+        self._settings = "; ".join(f"SET {name} = {value}" for name, value in settings.items())
+        if address.password is not None:
+            arguments["password"] = address.password
+        arguments.update(_LOST_PEER, prefer_psycopg3=True, encoding="UTF8", application_name="panguard")
+        super().__init__(address.url, **arguments)
+
+    def _initialize_connection(self, conn: Any) -> None:
+        conn.execute(self._settings)
+        if conn.execute("SHOW synchronous_commit").fetchone() == ("off",):  # a receipt promises a durable row
+            conn.execute("SET synchronous_commit = on")
+
+    def cursor(self, named_cursor: Any = None) -> Any:
+        """Return a cursor, on a new connection if the last one was lost outside a transaction."""
+        self._connect_again_if_lost()
+        return super().cursor(named_cursor)  # type: ignore[no-untyped-call]
+
+    def connection(self) -> Any:
+        """Return the driver's connection, a new one if the last one was lost outside a transaction."""
+        self._connect_again_if_lost()
+        return super().connection()  # type: ignore[no-untyped-call]
+
+    def _connect_again_if_lost(self) -> None:
+        state = self._state
+        if not state.closed and state.conn.closed and not state.transactions:
+            state.reset()
+
+
+def open_writer(address: DatabaseAddress) -> PostgresqlStore:
+    """Open the writer's database.
+
+    Raises:
+        SetupError: the server cannot be reached, or refuses the user.
+    """
+    return _connected(PostgresqlStore(address, _WRITING, thread_safe=False))
+
+
+def open_postgresql_reader(address: DatabaseAddress) -> PostgresqlStore:
+    """Return a read-only database with one connection for each thread.
+
+    Raises:
+        SetupError: the server cannot be reached, or refuses the user.
+    """
+    return _connected(PostgresqlStore(address, _READING, autoconnect=True))
+
+
+@contextmanager
+def migrating(address: DatabaseAddress) -> Iterator[PostgresqlStore]:
+    """Open a database without limits of time, for migrations, and close it at the end.
+
+    Raises:
+        SetupError: the server cannot be reached, or refuses the user.
+    """
+    database = _connected(PostgresqlStore(address, _MIGRATING, thread_safe=False))
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def _connected(database: PostgresqlStore) -> PostgresqlStore:
+    try:
+        database.connect(reuse_if_open=True)
+    except (DatabaseError, InterfaceError) as error:
+        raise SetupError(f"the database {database.address} cannot be opened: {error}") from error
+    return database

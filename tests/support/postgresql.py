@@ -1,0 +1,187 @@
+"""A PostgreSQL of one's own: a private cluster on a socket and port of its own, and a database for each test."""
+
+import functools
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from manager.storage.postgresql.address import DatabaseAddress, database_address
+from manager.storage.postgresql.migrate import migrate_postgresql
+from tests.support.ports import free_port
+from tests.support.waiting import eventually
+
+_DEBIAN = Path("/usr/lib/postgresql")
+_TEMPLATE = "panguard_template"
+_FAST = ("fsync=off", "synchronous_commit=on", "full_page_writes=off", "shared_buffers=32MB", "max_connections=200")
+
+
+@functools.cache
+def postgresql_programs() -> Path | None:
+    """Return the directory of the server's programs; None where they are not installed."""
+    newest = sorted(_DEBIAN.glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    found = str(newest[-1]) if newest else shutil.which("postgres")
+    return Path(found).resolve().parent if found else None
+
+
+class Postgresql:
+    """A context manager around one cluster; it keeps its port and its files from start to start.
+
+    PostgreSQL refuses root: as root the cluster runs as the user `postgres`.
+
+    Args:
+        lines: settings beyond the defaults, as `name=value`; where a test kills the server, none that forgo durability.
+    """
+
+    def __init__(self, lines: Sequence[str] = ()) -> None:
+        self.port = free_port()
+        self._lines = lines
+        self._kept = tempfile.TemporaryDirectory(prefix="postgresql-")
+        self.directory = Path(self._kept.name)
+        self._data = self.directory / "data"
+        self._user = "postgres" if os.geteuid() == 0 else None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._numbers = itertools.count()
+
+    @property
+    def pid(self) -> int | None:
+        """The server's main process, or None."""
+        return self._process.pid if self._process is not None else None
+
+    def __enter__(self) -> Self:
+        """Make the cluster and start it."""
+        self._make()
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it and remove its files."""
+        self.stop()
+        self._kept.cleanup()
+
+    def _make(self) -> None:
+        if self._user is not None:
+            shutil.chown(self.directory, self._user)
+        self._run("initdb", "-D", str(self._data), "-U", "panguard", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        programs = postgresql_programs()
+        assert programs is not None
+        command = [str(programs / program), *arguments]
+        subprocess.run(command, check=True, capture_output=True, user=self._user, cwd=self.directory)  # noqa: S603 -- the test's own
+
+    def start(self) -> None:
+        """Start the server and wait until it takes connections."""
+        programs = postgresql_programs()
+        assert programs is not None
+        settings = (
+            f"port={self.port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={self.directory}", *self._lines
+        )  # fmt: skip
+        options = [part for setting in settings for part in ("-c", setting)]
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 -- the test's own
+                [str(programs / "postgres"), "-D", str(self._data), *options],
+                stdout=log, stderr=log, user=self._user, cwd=self.directory,
+            )  # fmt: skip
+        eventually(self._takes_connections, what="PostgreSQL takes connections", pause=0.02)
+
+    def _takes_connections(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError((self.directory / "log").read_text(errors="replace")[-3000:])
+        try:
+            with psycopg.connect(self.url("postgres")):
+                return True
+        except psycopg.OperationalError:
+            return False
+
+    def stop(self) -> None:
+        """End the server, and its connections with it."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End the server as a crash does; its sessions end too, and the next start recovers from the WAL."""
+        self._end(signal.SIGQUIT)
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(number)
+            process.wait(60)
+
+    def url(self, name: str) -> str:
+        """Return the URL of a database."""
+        return f"postgresql://panguard@127.0.0.1:{self.port}/{name}"
+
+    def address(self, name: str) -> DatabaseAddress:
+        """Return the address of a database."""
+        return database_address(self.url(name))
+
+    def execute(self, text: str, name: str = "postgres", params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Execute a statement outside a transaction; return its rows."""
+        with psycopg.connect(self.url(name), autocommit=True) as connection:
+            cursor = connection.execute(text, params or None)  # type: ignore[arg-type]
+            return cursor.fetchall() if cursor.description else []
+
+    def create_empty(self) -> DatabaseAddress:
+        """Return the address of a new database without tables."""
+        return self._create(None)
+
+    def create_migrated(self) -> DatabaseAddress:
+        """Return the address of a new database with this release's schema: a copy of one that was migrated."""
+        self._template()
+        return self._create(_TEMPLATE)
+
+    @functools.cache  # noqa: B019 -- a cluster lives as long as the tests
+    def _template(self) -> None:
+        self.execute(f"CREATE DATABASE {_TEMPLATE}")
+        migrate_postgresql(self.address(_TEMPLATE))
+
+    def _create(self, template: str | None) -> DatabaseAddress:
+        name = f"test_{next(self._numbers)}"
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            sql.Identifier(name), sql.Identifier(template or "template0")
+        )
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(statement)
+        return self.address(name)
+
+    def drop(self, address: DatabaseAddress) -> None:
+        """Drop a database and end its connections."""
+        name = address.url.rsplit("/", 1)[1]
+        self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def postgresql_cluster() -> Iterator[Postgresql]:
+    """Provide the cluster of this worker; it forgoes durability, so a test that kills a server makes its own."""
+    with Postgresql(_FAST) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def postgresql_empty(postgresql_cluster: Postgresql) -> Iterator[DatabaseAddress]:
+    """Provide a new database without tables."""
+    address = postgresql_cluster.create_empty()
+    yield address
+    postgresql_cluster.drop(address)
+
+
+@pytest.fixture
+def postgresql_address(postgresql_cluster: Postgresql) -> Iterator[DatabaseAddress]:
+    """Provide a new database with this release's schema."""
+    address = postgresql_cluster.create_migrated()
+    yield address
+    postgresql_cluster.drop(address)
