@@ -59,6 +59,8 @@ ELSEWHERE = {
     "manager/runtime/clock.py:boot_id": "text of the kernel, compared and stored",
     "manager/runtime/mqtt_door.py:_presence": "writes a message",
     "manager/storage/queries/situation.py:_harm": "reads events that the manager itself wrote to its table",
+    "manager/storage/postgresql/address.py:_password": "takes the operator's file, unread",
+    "manager/storage/postgresql/address.py:database_address": "reads the operator's word; any error is a sentence",
     "manager/api/routes/console.py:_read_files": "reads the files that the release brings",
     "manager/domain/notifications/judgement/wording/event_lines.py:_address": "takes any text: test_event_data.py",
     "manager/domain/notifications/judgement/wording/event_lines.py:_seconds": "the same",
