@@ -2,10 +2,12 @@
 
 from collections import deque
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from manager.domain.agents.agent import STAMP_IN_STORE, Agent, RegistrationStamp, lasting_values
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.agents.registry import cap_stamp
+from manager.domain.instant import Instant
 from manager.engine.batch import Batch, DeadLetter, ThreatRow
 from manager.engine.fleet import Fleet
 from manager.engine.origin import MANAGER, Origin
@@ -13,6 +15,7 @@ from manager.engine.policies.blocklist_messages import BlocklistMessages
 from manager.engine.policies.queue import PolicyQueue
 from manager.engine.policies.signed_policy import PolicySerializer
 from manager.engine.ports import Archive
+from schemas.fast_heartbeats import AnyHeartbeat
 from schemas.fast_threats import AnyReport
 
 _PAYLOAD_KEPT = 512
@@ -34,6 +37,14 @@ class ReceivedReport:
     digest: bytes
     document: str
     clock: ClockOffset | None = None
+
+
+class HandedOver(NamedTuple):
+    """A heartbeat that an ingest worker verified, and when the worker received it, by this process's clocks."""
+
+    agent: Agent
+    heartbeat: AnyHeartbeat
+    received: Instant
 
 
 @dataclass(slots=True, eq=False)
@@ -112,6 +123,10 @@ class Context:
     """Agent id and report id of MQTT reports that are stored with this batch or were before."""
     refused: list[tuple[str, str, str]] = field(default_factory=list)
     """Agent id, report id and reason of MQTT reports that can never be stored."""
+    handed_over: list[HandedOver] = field(default_factory=list)
+    """Heartbeats that ingest workers verified, in the order of their messages."""
+    flooding: set[str] = field(default_factory=set)
+    """Agents that flood an ingest worker, as it says."""
     events_complete: bool = False
     """Whether the batch has the events that announce its threats."""
 

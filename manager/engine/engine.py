@@ -23,7 +23,7 @@ from manager.engine.fleet import Fleet
 from manager.engine.flood_control import FloodSuspensions, RegistrationThrottle
 from manager.engine.inbox import Command, Inbound, Inbox
 from manager.engine.messages import clone_events, reports
-from manager.engine.messages.handlers import dispatch
+from manager.engine.messages.handlers import dispatch, record_gathered
 from manager.engine.origin import MANAGER
 from manager.engine.outgoing.after_commit import AfterCommit
 from manager.engine.outgoing.threat_events import ThreatEvents
@@ -51,6 +51,7 @@ from manager.engine.ticks import (
     record_access,
     settle_wills,
     sweep,
+    watch_workers,
 )
 from manager.engine.write_behind import WriteBehind
 from manager.errors import ManagerError, StoreRejected, StoreUnavailable
@@ -123,6 +124,7 @@ class Engine:
             emergency_response.tick,
             manual_response.tick,
             clone_events.tick,
+            watch_workers,
             NeverLists(fleet).tick,
             Periodic(EXPIRY_INTERVAL, agent_changes.remove_expired),
             settle_wills,
@@ -249,6 +251,9 @@ class Engine:
             self._clock_monitor.tick(context, now)
         for item in self._take(now, has_transaction=has_transaction):
             self._handle(context, item)
+        with isolated(self.fleet.counters, "gathered heartbeats"):
+            record_gathered(context)
+            self.inbox.add_flooding(context.flooding)
         for tick in self._ticks:
             with isolated(self.fleet.counters, "tick"):
                 tick(context, now)

@@ -17,6 +17,7 @@ from manager.domain.agents.tokens import EnrollmentRate, Token
 from manager.domain.agents.trusted_keys import TrustedKeys
 from manager.domain.console_sessions import ConsoleSessions
 from manager.domain.correlation import Incident
+from manager.domain.ingest.ingest_workers import IngestWorkers
 from manager.domain.notifications.alert_limit import AlertLimit
 from manager.domain.policies.document_check import DocumentWarnings
 from manager.domain.policies.fleet_policies import EffectivePolicy, Policies, Scope, policy_of
@@ -94,6 +95,9 @@ class Fleet:
     """Incidents whose wait for approval was announced by an event, with their organizations."""
     alert_limit: AlertLimit = field(default_factory=AlertLimit)
     refused_registrations: RefusedRegistrations = field(default_factory=RefusedRegistrations)
+    ingest_workers: IngestWorkers = field(default_factory=IngestWorkers)
+    life_key: bytes | None = None
+    """Verifies the messages of ingest workers; None where there are none."""
     enrollment_rate: EnrollmentRate = field(init=False)
     liveness: Liveness = field(init=False)
     held_back: HeldBackReports = field(init=False)

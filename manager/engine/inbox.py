@@ -5,11 +5,12 @@ agent that ignores this floods; the threshold is a quarter of a full budget, mor
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from manager.domain.budget import Budget, TokenBucket, drop_full
+from manager.domain.ingest.topics import WORKER_LIFE
 from manager.engine.origin import MANAGER, Origin
 from schemas.limits import MIB
 from schemas.report_batches import stated_count, stated_ids
@@ -113,7 +114,10 @@ class Inbox:
         return self._bytes
 
     def put(self, message: Inbound, now: float) -> None:
-        """Add a message and charge its agent's budget; `now` is monotonic."""
+        """Add a message and charge its agent's budget; `now` is monotonic.
+
+        What an ingest worker hands over has been charged there.
+        """
         agent_id, size = message.identifier, len(message.payload)
         if message.row is REGISTRATION:
             if len(self._registrations) >= self.registrations_waiting:
@@ -123,7 +127,8 @@ class Inbox:
             self._bytes += size
             return
         count = stated_count(message.payload) if message.row is THREATS else 1
-        if not self._bucket(self._budgets, self.budget, agent_id, now).try_consume(size, now, count):
+        is_charged = message.row is not WORKER_LIFE
+        if is_charged and not self._bucket(self._budgets, self.budget, agent_id, now).try_consume(size, now, count):
             self._defer(message, count, now)
             return
         lane = self._lanes.get(agent_id)
@@ -220,6 +225,10 @@ class Inbox:
         """Return and clear the agents with more deferred messages than a guard has in flight."""
         flooding, self._flooding = self._flooding, set()
         return flooding
+
+    def add_flooding(self, agent_ids: Iterable[str]) -> None:
+        """Add agents that flood an ingest worker."""
+        self._flooding.update(agent_ids)
 
     def forget_idle(self, now: float) -> None:
         """Drop the token buckets that have refilled, of those that were not looked at for the longest time."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
+from manager.domain.agents.agent import Door
 from manager.domain.agents.vitals_history import KEPT_FOR as VITALS_KEPT_FOR
 from manager.domain.instant import Instant
 from manager.domain.protection.measures import MEASURES_KEPT_FOR
@@ -70,6 +71,18 @@ def settle_wills(context: Context, now: Instant) -> None:
     fleet = context.fleet
     for transition in fleet.liveness.apply_wills(fleet.registry.agents, now):
         context.batch.transition(transition)
+
+
+def watch_workers(context: Context, now: Instant) -> None:
+    """Stop the silence timers while an ingest worker is silent; after a lost message each agent gets its full grace."""
+    workers, liveness = context.fleet.ingest_workers, context.fleet.liveness
+    if workers.take_lost():
+        context.fleet.counters["worker_messages_lost"] += 1
+        liveness.pause_door(Door.MQTT)
+    if workers.silent(now):
+        liveness.pause_door(Door.MQTT)
+    else:
+        liveness.resume_door(Door.MQTT, now)
 
 
 def look_for_silence(context: Context, now: Instant) -> None:

@@ -14,6 +14,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from manager.backoff import Backoff
+from manager.domain.ingest.topics import ALL, WORKER_LIFE, Filters, resolve_received
 from manager.domain.instant import Instant
 from manager.engine.batch import Publication
 from manager.engine.inbox import Inbound, Inbox
@@ -23,13 +24,14 @@ from manager.mqtt.paho_client import BufferedClient
 from manager.mqtt.retained_cleanup import REGISTRATIONS, RetainedCleanup, is_left_behind
 from schemas.errors import TopicError
 from schemas.limits import MIB
-from schemas.topics import PREFIX, REGISTRATION, TABLE, Role, Topic, resolve
+from schemas.topics import PREFIX, REGISTRATION, Role, Topic
 
 log = structlog.get_logger(__name__)
 
 _FAILURE = 128
 _MAX_MID = 0x10000
 _TOPIC_CACHE = 65_536
+
 _CHUNKS = 256
 """The maximum number of chunks read from the socket between two batches: 64 MiB."""
 
@@ -38,9 +40,6 @@ _LARGE_BACKLOG = 4 * MIB
 
 _IDLE_MILLISECONDS = 2
 """Milliseconds without a byte that end the reading of a burst."""
-
-FILTERS = [(row.filter, row.qos) for row in TABLE if Role.MANAGER in row.readers and row.publisher is not Role.MANAGER]
-"""The manager's subscriptions: every topic on which other clients publish for the manager."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +73,10 @@ class BrokerLink:
 
     Args:
         address: the broker's address.
-        client_id: the manager's persistent id: its session stores messages that arrive while it is disconnected.
+        client_id: the manager's id; its session stores messages that arrive while it is disconnected.
         username: the manager's login at the broker.
         password: None if the broker requires none.
-        will: the manager's last will; `presence` is published on the same topic.
+        will: the manager's last will; `presence` is published on the same topic. None where it has no presence.
         presence: returns the publication for each connect.
         clock: reads both clocks.
         settings: timeouts and bounds.
@@ -85,6 +84,8 @@ class BrokerLink:
         other_topics: handlers for further topics; called at once, without the inbox.
         cleared_filter: retained messages that match it are cleared at each connect, and at intervals.
         before_connect: called before each connection, in a thread; returns a reason not to connect, or None.
+        filters: the subscriptions, which may be shared.
+        clean_session: whether the session ends with the connection.
     """
 
     def __init__(
@@ -94,15 +95,19 @@ class BrokerLink:
         username: str,
         password: str | None,
         *,
-        will: Publication,
-        presence: Callable[[], Publication],
+        will: Publication | None,
+        presence: Callable[[], Publication] | None,
         clock: Callable[[], Instant],
         settings: LinkSettings | None = None,
         tls: ssl.SSLContext | None = None,
         other_topics: Mapping[str, Callable[[bytes], None]] | None = None,
         cleared_filter: str | None = None,
         before_connect: Callable[[], str | None] | None = None,
+        filters: Filters = ALL,
+        clean_session: bool = False,
     ) -> None:
+        self._filters = filters
+        self._clean_session = clean_session
         self.address = address
         self._login = (client_id, username, password)
         self._will = will
@@ -212,13 +217,14 @@ class BrokerLink:
         if self._client is not None:
             self._lost(self._client, reason)
 
-    def close(self, farewell: Publication) -> None:
-        """Publish a sign-off instead of the will, disconnect, and release the sockets."""
+    def close(self, farewell: Publication | None) -> None:
+        """Publish a sign-off instead of the will, if one is given, disconnect, and release the sockets."""
         if self._attempt is not None:
             self._attempt.abandon()
         if self._client is not None:
             try:
-                self.publish(farewell)
+                if farewell is not None:
+                    self.publish(farewell)
                 self._client.flush()
                 self._client.disconnect()
             except OSError as error:
@@ -248,9 +254,10 @@ class BrokerLink:
 
     def _new_client(self) -> BufferedClient:
         client_id, username, password = self._login
-        client = BufferedClient(client_id)
+        client = BufferedClient(client_id, clean_session=self._clean_session)
         client.username_pw_set(username, password)
-        client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retained)
+        if self._will is not None:
+            client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retained)
         client.connect_timeout = self._settings.connect_timeout
         if self._tls is not None:
             client.tls_set_context(self._tls)
@@ -338,10 +345,10 @@ class BrokerLink:
         """Return a topic's entry in the topic table, cached."""
         try:
             text = topic.decode()
-            row, identifier = resolve(text)
+            row, identifier = resolve_received(text)
         except (TopicError, UnicodeDecodeError):
             return None
-        if identifier is None or row.publisher is Role.MANAGER:
+        if identifier is None or (row.publisher is Role.MANAGER and row is not WORKER_LIFE):
             return None
         if len(self._topics) >= _TOPIC_CACHE:
             self._topics.clear()
@@ -355,15 +362,14 @@ class BrokerLink:
             self._lost(client, f"the broker refuses the manager: {code}")
             return
         self._fresh = not flags.session_present
-        client.subscribe([*FILTERS, *((topic.decode(), 0) for topic in self._other_topics)])
+        client.subscribe([*self._filters, *((topic.decode(), 0) for topic in self._other_topics)])
 
     def _on_subscribe(self, client: Any, _data: Any, mid: int, codes: list[ReasonCode], _properties: Any) -> None:
         if self._cleanup.subscribed(client, mid):
             return
-        refused = [topic for (topic, _), code in zip(FILTERS, codes, strict=False) if code.value >= _FAILURE]
+        refused = [topic for (topic, _), code in zip(self._filters, codes, strict=False) if code.value >= _FAILURE]
         if refused:
-            # Without subscriptions the manager receives nothing, and every agent would seem silent.
-            self._lost(
+            self._lost(  # without subscriptions the manager receives nothing, and every agent would seem silent
                 client,
                 f"the broker refuses the manager's subscription to {', '.join(refused)}:"
                 f" grant its login {self._login[1]} to read these topics",
@@ -375,7 +381,8 @@ class BrokerLink:
         self._backoff.reset()
         self.last_error = None
         log.info("broker_connected", broker=str(self.address), fresh=self._fresh)
-        self.publish(self._presence())
+        if self._presence is not None:
+            self.publish(self._presence())
         if self._listener is not None:
             self._listener.connected(self._clock(), fresh=self._fresh)
 

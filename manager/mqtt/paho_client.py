@@ -30,15 +30,16 @@ Confirm = Callable[[], None]
 
 
 class BufferedClient(Client):
-    """One connection with a persistent session; one thread calls `receive`, `process`, `flush` and `loop_misc`.
+    """One connection; one thread calls `receive`, `process`, `flush` and `loop_misc`.
 
     paho's own `publish`, `ack` and `on_message` are not used.
 
     Args:
         client_id: identifies the session.
+        clean_session: whether the session ends with the connection.
     """
 
-    def __init__(self, client_id: str) -> None:
+    def __init__(self, client_id: str, *, clean_session: bool = False) -> None:
         self._inbound = b""
         self._taken = 0
         self._chunks: list[bytes] = []
@@ -54,7 +55,7 @@ class BufferedClient(Client):
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
-            clean_session=False,
+            clean_session=clean_session,
             protocol=MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
         )

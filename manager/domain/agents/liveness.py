@@ -47,14 +47,18 @@ class Liveness:
         self._is_ephemeral = is_ephemeral
         self._wills: dict[str, tuple[int, float]] = {}
         self._open_since: dict[Door, float | None] = dict.fromkeys(Door)
+        self._paused: dict[Door, bool] = {}
+        """The paused doors, and whether each is open apart from that."""
         self._wheel = SilenceWheel()
         self._loaded: list[Agent] = []
         self._silent: list[Agent] = []
         """Agents that were silent for nearly too long, or longer, when the wheel came to them."""
 
     def open_door(self, door: Door, now: Instant) -> None:
-        """Start the silence timers of a door's agents; each gets its full grace from now."""
-        if self._open_since[door] is None:
+        """Start the silence timers of a door's agents; each gets its full grace from now, or from `resume_door`."""
+        if door in self._paused:
+            self._paused[door] = True
+        elif self._open_since[door] is None:
             self._open_since[door] = now.monotonic
             self._wills = {
                 agent_id: (session, now.monotonic + self.times.settling)
@@ -63,7 +67,20 @@ class Liveness:
 
     def close_door(self, door: Door) -> None:
         """Stop the silence timers of a door's agents."""
+        if door in self._paused:
+            self._paused[door] = False
         self._open_since[door] = None
+
+    def pause_door(self, door: Door) -> None:
+        """Stop the silence timers of a door's agents until `resume_door`, also if the door is opened meanwhile."""
+        if door not in self._paused:
+            self._paused[door] = self.is_open(door)
+            self._open_since[door] = None
+
+    def resume_door(self, door: Door, now: Instant) -> None:
+        """End a pause: if the door is open, each of its agents gets its full grace from now."""
+        if self._paused.pop(door, False):
+            self.open_door(door, now)
 
     def is_open(self, door: Door) -> bool:
         """Return whether the manager receives through this door."""

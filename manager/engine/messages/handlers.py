@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+import structlog
+
 from manager.domain.agents.agent import Agent, lasting_values, shared_percentage
+from manager.domain.ingest.topics import WORKER_LIFE
+from manager.domain.instant import Instant
 from manager.engine.commands import signing_keys
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.inbox import Inbound
-from manager.engine.messages import clone_events, condition, logins
+from manager.engine.messages import clone_events, condition, gathered_life, logins
 from manager.engine.messages.registration import register
 from manager.engine.messages.report_decoding import DecodedReport, UndecodedReport
 from manager.engine.messages.verification import InvalidMessage, verify
@@ -19,6 +23,8 @@ from schemas.message_codes import content_digest
 from schemas.policy import PolicyApplied
 from schemas.presence import PolicyState, Presence
 from schemas.topics import HEARTBEAT, POLICY_APPLIED, PRESENCE, REGISTRATION, THREATS, Topic
+
+log = structlog.get_logger(__name__)
 
 OTHER_AGENT = "agentId is not the one of its topic"
 """Reason of a refusal: a report names another agent than its sender."""
@@ -44,8 +50,20 @@ def on_presence(context: Context, agent: Agent, message: Presence, _payload: byt
 
 
 def on_heartbeat(context: Context, agent: Agent, message: AnyHeartbeat, _payload: bytes) -> None:
-    """Handle a heartbeat: liveness, clock, vitals, and the policy in force."""
-    now, session_before = context.batch.now, agent.session
+    """Handle a heartbeat that this process received."""
+    record_heartbeat(context, agent, message, context.batch.now)
+
+
+def record_heartbeat(context: Context, agent: Agent, message: AnyHeartbeat, now: Instant) -> None:
+    """Record a heartbeat: liveness, clock, vitals, and the policy in force.
+
+    Args:
+        context: the batch.
+        agent: the sender.
+        message: the verified heartbeat.
+        now: the receipt by this process, or by the ingest worker that handed the heartbeat over.
+    """
+    session_before = agent.session
     accepted, transition = context.fleet.liveness.heartbeat(agent, message.session, message.sequence, now)
     if not accepted:
         context.fleet.counters["heartbeats_ignored"] += 1
@@ -183,6 +201,9 @@ def dispatch(context: Context, message: Inbound) -> None:
     if row is REGISTRATION:
         register(context, message)
         return
+    if row is WORKER_LIFE:
+        gathered_life.collect(context, message)
+        return
     if not message.payload and row is PRESENCE:
         return  # the echo of a cleared presence
     found = verify(context.fleet.registry.find, row, message.identifier, message.topic, message.payload)
@@ -192,3 +213,13 @@ def dispatch(context: Context, message: Inbound) -> None:
         context.dead_letter(message.topic, found.reason, message.payload)
         return
     HANDLERS[row](context, found.agent, found.content, message.payload)
+
+
+def record_gathered(context: Context) -> None:
+    """Record the heartbeats that ingest workers handed over in the batch, each agent's in the order of its numbers."""
+    for agent, heartbeat, received in gathered_life.take(context):
+        try:
+            record_heartbeat(context, agent, heartbeat, received)
+        except Exception:
+            log.exception("message_failed", topic=HEARTBEAT.below_root(agent.agent_id))
+            context.fleet.counters["messages_failed"] += 1

@@ -95,13 +95,13 @@ class AfterCommit:
         for agent_id, report_id, reason in context.refused:
             receipts.refused(agent_id, report_id, reason)
         self._take_deferred()
-        self.receipts.send(self._publisher, self._fleet.registry, now)
+        self.receipts.send(self._publisher, self._fleet.registry.find, now)
 
     def defer(self, now: Instant) -> None:
         """Acknowledge messages over their agents' budgets and publish receipts; it needs no commit."""
         with self._isolated("deferral"):
             self._take_deferred()
-            self.receipts.send(self._publisher, self._fleet.registry, now)
+            self.receipts.send(self._publisher, self._fleet.registry.find, now)
 
     def _take_deferred(self) -> None:
         """Acknowledge deferred messages, and add the reports among them to receipts."""

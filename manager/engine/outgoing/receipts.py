@@ -1,10 +1,10 @@
 """Receipts: gathers stored, refused and deferred reports, and sends at most one receipt for each agent and second."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from manager.domain.agents.registry import Registry
+from manager.domain.agents.agent import Agent
 from manager.domain.instant import Instant
 from manager.engine.batch import Publication
 from manager.engine.ports import Publisher
@@ -54,11 +54,11 @@ class Receipts:
         """Add a report that was over its agent's budget."""
         self._of(agent_id).deferred.append(report_id)
 
-    def send(self, publisher: Publisher, registry: Registry, now: Instant) -> None:
+    def send(self, publisher: Publisher, find_agent: Callable[[str], Agent | None], now: Instant) -> None:
         """Publish the receipts that are due, each coded with its agent's key."""
         sent_at = utc(now.wall)
         for agent_id, members in self.due(now.monotonic):
-            agent = registry.find(agent_id)
+            agent = find_agent(agent_id)
             if agent is not None:
                 topic = RECEIPTS.below_root(agent_id)
                 receipt = Receipt(**members, sent_at=sent_at)

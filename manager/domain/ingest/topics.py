@@ -1,0 +1,55 @@
+"""Subscriptions of a fleet's managers, and topics between them, to which agents have no access."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from schemas.errors import TopicError
+from schemas.identifiers import is_identifier
+from schemas.limits import KIB
+from schemas.topics import HEARTBEAT, PREFIX, TABLE, THREATS, Role, Topic, resolve
+
+WORKER_LIFE = Topic(
+    "worker_life",
+    "ingest/{clientId}/life",
+    Role.MANAGER,
+    frozenset({Role.MANAGER}),
+    0,
+    False,
+    "mac",
+    (),
+    256 * KIB,
+)
+"""The heartbeats that an ingest worker has verified, gathered for the leader."""
+
+SHARE = "$share/ingest/"
+"""Prefix of a subscription by which the broker gives each message to one of the ingest processes."""
+
+Filters: TypeAlias = Sequence[tuple[str, int]]
+"""Topic filters, each with the QoS of its subscription."""
+
+ALL: Filters = [(row.filter, row.qos) for row in TABLE if Role.MANAGER in row.readers and row.publisher != Role.MANAGER]
+"""The subscriptions of the only manager: every topic on which other clients publish for the manager."""
+
+_SPLIT = [(row.filter, row.qos) for row in (THREATS, HEARTBEAT)]
+
+SHARED: Filters = [(SHARE + topic_filter, qos) for topic_filter, qos in _SPLIT]
+"""The subscriptions of an ingest process."""
+
+OF_THE_LEADER: Filters = [*(each for each in ALL if each not in _SPLIT), (WORKER_LIFE.filter, WORKER_LIFE.qos)]
+"""The subscriptions that the leader has beside those of an ingest process."""
+
+_BEGIN, _END = f"{PREFIX}ingest/", "/life"
+
+
+def resolve_received(topic: str) -> tuple[Topic, str | None]:
+    """Return the row of a topic of the table or of an ingest worker, and the id in it.
+
+    Raises:
+        TopicError: it is neither.
+    """
+    if topic.startswith(_BEGIN) and topic.endswith(_END):
+        identifier = topic[len(_BEGIN) : -len(_END)]
+        if is_identifier("clientId", identifier):
+            return WORKER_LIFE, identifier
+        raise TopicError("no topic of an ingest worker")
+    return resolve(topic)

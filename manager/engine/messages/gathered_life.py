@@ -1,0 +1,182 @@
+"""Gathered heartbeats: ingest workers verify them and hand them over, many in one message; the leader judges them.
+
+A message is JSON and ends in a code by a key that only managers have. A heartbeat is passed as its agent wrote it, with
+its age: the milliseconds since the worker received it, which need no common clock.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import structlog
+from msgspec import Raw, Struct
+
+from manager.domain.ingest.topics import WORKER_LIFE
+from manager.domain.instant import Instant
+from manager.engine.context import Context, HandedOver
+from manager.engine.inbox import Inbound
+from schemas.decoding import DecodeError, decode
+from schemas.fast_heartbeats import AnyHeartbeat, FastHeartbeat, fast_heartbeat
+from schemas.message_codes import has_mac, with_mac, without_mac
+from schemas.presence import Heartbeat
+from schemas.topics import HEARTBEAT
+
+log = structlog.get_logger(__name__)
+
+FULL = 128 * 1024
+"""Bytes of heartbeats at which a message is sent before its second is over."""
+
+LONGEST_AGE = 10.0
+"""Seconds after which a gathered heartbeat says nothing; a worker that was stopped sends it late."""
+
+_MOST_FLOODING = 100
+
+
+class _Sign(Struct, array_like=True, gc=False):
+    agent_id: str
+    age: int
+    heartbeat: FastHeartbeat
+
+
+class _RawSign(Struct, array_like=True):
+    agent_id: str
+    age: int
+    heartbeat: Raw
+
+
+class _Life(Struct):
+    number: int
+    ends: bool
+    flooding: list[str]
+    signs: list[_Sign]
+    others: list[_RawSign]
+
+
+class _RawLife(Struct):
+    number: int
+    ends: bool
+    flooding: list[str]
+    signs: list[_RawSign]
+    others: list[_RawSign]
+
+
+_decode = msgspec.json.Decoder(_Life).decode
+_decode_raw = msgspec.json.Decoder(_RawLife).decode
+_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+class GatheredLife:
+    """The heartbeats that a worker has verified and not yet sent.
+
+    Args:
+        worker_id: the worker's id.
+        key: codes the messages.
+    """
+
+    def __init__(self, worker_id: str, key: bytes) -> None:
+        self._topic = WORKER_LIFE.below_root(worker_id)
+        self._key = key
+        self._number = 0
+        self._signs: list[tuple[bytes, float, bytes]] = []
+        self._others: list[tuple[bytes, float, bytes]] = []
+        self._bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a message should be sent at once."""
+        return self._bytes >= FULL
+
+    def add(self, agent_id: str, heartbeat: AnyHeartbeat, payload: bytes, now: float) -> None:
+        """Add a verified heartbeat.
+
+        Args:
+            agent_id: its sender.
+            heartbeat: the decoded heartbeat.
+            payload: the same as it came.
+            now: the receipt, monotonic.
+        """
+        kind = self._signs if isinstance(heartbeat, FastHeartbeat) else self._others
+        body = without_mac(payload)
+        kind.append((agent_id.encode(), now, body))
+        self._bytes += len(body)
+
+    def message(self, now: float, flooding: set[str], *, ends: bool = False) -> bytes:
+        """Return the next message, with what was added since the last one.
+
+        Args:
+            now: monotonic time.
+            flooding: agents that flood this worker.
+            ends: whether it is the last one.
+        """
+        self._number += 1
+        head = {"number": self._number, "ends": ends, "flooding": sorted(flooding)[:_MOST_FLOODING]}
+        lists = (
+            b",".join(b'["%b",%d,%b]' % (name, max(0, (now - at) * 1000), body) for name, at, body in kind)
+            for kind in (self._signs, self._others)
+        )
+        body = b'%b,"signs":[%b],"others":[%b]}' % (json.dumps(head).encode()[:-1], *lists)
+        self._signs, self._others, self._bytes = [], [], 0
+        return with_mac(self._key, self._topic, body)
+
+
+def collect(context: Context, message: Inbound) -> None:
+    """Add the heartbeats of a worker's message to the batch; a message without a right code is a dead letter."""
+    fleet, payload = context.fleet, message.payload
+    if fleet.life_key is None or not has_mac(fleet.life_key, message.topic, payload):
+        context.dead_letter(message.topic, "no right code", payload)
+        return
+    try:
+        life, signs = _decoded(without_mac(payload))
+    except _ERRORS as error:
+        context.dead_letter(message.topic, str(error), payload)
+        return
+    now = context.batch.now
+    if not fleet.ingest_workers.heard(message.identifier, life.number, now, ends=life.ends):
+        fleet.counters["worker_messages_repeated"] += 1
+        return
+    context.flooding.update(life.flooding)
+    fleet.counters[HEARTBEAT.name] += len(signs)
+    find = fleet.registry.find
+    for agent_id, age, heartbeat in signs:
+        agent, seconds = find(agent_id), age / 1000
+        if agent is None or not 0 <= seconds <= LONGEST_AGE:
+            fleet.counters["heartbeats_ignored"] += 1
+            continue
+        received = Instant(now.wall - seconds, now.monotonic - seconds)
+        context.handed_over.append(HandedOver(agent, heartbeat, received))
+
+
+def take(context: Context) -> Iterator[HandedOver]:
+    """Remove and yield the batch's gathered heartbeats, each agent's in the order of session and sequence.
+
+    The broker splits one agent's heartbeats among the workers, whose messages overtake each other.
+    """
+    handed_over, context.handed_over = context.handed_over, []
+    yield from sorted(handed_over, key=_order)
+
+
+def _order(each: HandedOver) -> tuple[int, int]:
+    return each.heartbeat.session, each.heartbeat.sequence
+
+
+def _decoded(body: bytes) -> tuple[_Life | _RawLife, list[tuple[str, int, AnyHeartbeat]]]:
+    """Return a message and its heartbeats; one that cannot be read does not keep the others out."""
+    life: _Life | _RawLife
+    signs: list[tuple[str, int, AnyHeartbeat]]
+    try:
+        life = _decode(body)
+        signs = [(each.agent_id, each.age, each.heartbeat) for each in life.signs]
+        rest = life.others
+    except msgspec.ValidationError:  # from a worker of another release
+        life = _decode_raw(body)
+        signs, rest = [], [*life.signs, *life.others]
+    for each in rest:
+        raw: Any = bytes(each.heartbeat)
+        try:
+            heartbeat = fast_heartbeat(raw) or decode(Heartbeat, raw, HEARTBEAT.limit)
+        except DecodeError as error:
+            log.warning("gathered_heartbeat_unreadable", agent_id=each.agent_id, reason=str(error))
+            continue
+        signs.append((each.agent_id, each.age, heartbeat))
+    return life, signs
