@@ -66,6 +66,7 @@ ELSEWHERE = {
     "manager/domain/notifications/judgement/wording/event_lines.py:_seconds": "the same",
     "manager/domain/response/organization_step.py:address_network": "normal forms; `network_of` takes any text",
     "manager/settings.py:_serves_loopback_only": "reads the URL that the transport has parsed before",
+    "manager/domain/ingest/decided_sequences.py:of_text": "reads its own text in the store; test_decided_sequences.py",
     "manager/domain/signing_keys.py:load": "reads what the key file has sealed: AES-GCM opens nothing else",
     "manager/storage/sealed_values.py:get": "opens sealed values; tests/integration/storage/test_key_file.py",
     "manager/storage/sealed_values.py:_opens_rows": "the same",
