@@ -10,7 +10,7 @@ _ticks = itertools.count()
 
 @dataclass(eq=False)
 class Operation:
-    """One call, with effect once between `begun` and `ended`; without an answer, at any time after its begin or never."""
+    """One call, with effect once between `begun` and `ended`; without an answer, after its begin or never."""
 
     kind: str
     given: LeaseRow | None
