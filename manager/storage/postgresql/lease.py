@@ -3,7 +3,6 @@
 The rules are those of `manager.domain.lease`.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -141,7 +140,7 @@ class LeaseTable:
 
     def announce(self, member: Member) -> None:
         """Write that a manager lives, and forget those that are long gone."""
-        features = json.dumps(member.features)
+        features = list(member.features)
         row = (member.id, member.hostname, member.address, member.broker, member.version, features, member.role)
         self._run(_ANNOUNCE, row)
         self._run(_FORGET, (_KEPT,))
@@ -153,7 +152,7 @@ class LeaseTable:
     def members(self) -> list[Member]:
         """Return all managers that were heard of within the last hour."""
         return [
-            Member(each, hostname, address, broker, version, tuple(json.loads(features)), role, float(age))
+            Member(each, hostname, address, broker, version, tuple(features), role, float(age))
             for each, hostname, address, broker, version, features, role, age in self._run(_MEMBERS)
         ]
 

@@ -21,7 +21,7 @@ CREATE TABLE manager (
     address text COLLATE "C" NOT NULL,
     broker text COLLATE "C" NOT NULL,
     version text COLLATE "C" NOT NULL,
-    features text COLLATE "C" NOT NULL,
+    features text[] NOT NULL,
     role text COLLATE "C" NOT NULL,
     seen_at double precision NOT NULL
 ) WITH (fillfactor = 50);
