@@ -20,6 +20,10 @@ from manager.storage.threat_epochs import Epoch, ThreatEpochs
 
 _event_time = attrgetter("event_time")
 
+_REPORTS_READ = 64
+_MOST_REPORTS_READ = 5000
+"""The numbers of an indicator's reports that are read at a time, at first and at most: a complete run needs few."""
+
 
 class StoredArchive:
     """Reads and writes the incident tables in the writer's transaction.
@@ -171,18 +175,24 @@ class StoredArchive:
 
     def _reports(self, indicator: Indicator, name: str, epoch: Epoch, start: float, end: float) -> Iterator[PastReport]:
         """Yield an indicator's reports of one epoch, with times of the current clock."""
-        span = {
+        span: dict[str, Any] = {
             "value": name,
             "organization_id": indicator.organization_id,
             "bit": bit_of(indicator, name),
             "start": start - epoch.shift,
             "end": end - epoch.shift,
+            "before": 0,
             "after": epoch.after,
             "last": epoch.last,
+            "limit": _REPORTS_READ,
         }
-        for event_time, agent_id, received, known, vouched, site in self._each(f"threats.of_{indicator.kind}", span):
-            if indicator.site is None or (site or SITELESS) == indicator.site:
-                yield PastReport(event_time + epoch.shift, agent_id, received + epoch.shift, bool(known), vouched)
+        while rows := self._rows(f"threats.of_{indicator.kind}", span):
+            for event_time, _, agent_id, received, known, vouched, site in rows:
+                if indicator.site is None or (site or SITELESS) == indicator.site:
+                    yield PastReport(event_time + epoch.shift, agent_id, received + epoch.shift, bool(known), vouched)
+            if len(rows) < span["limit"]:
+                return
+            span.update(end=rows[-1][0], before=rows[-1][1], limit=min(4 * span["limit"], _MOST_REPORTS_READ))
 
     def incidents(self, indicator: Indicator, start: float, end: float, /) -> Iterable[Incident]:
         """Return the unmerged incidents of an indicator that touch a span of event time.

@@ -1,18 +1,39 @@
 """Pruning: deletes expired rows in pieces, from every table that grows."""
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from peewee import Database
 
 from manager.domain.agents.vitals_history import period_of
-from manager.domain.retention import EARLIEST, last_expired
 from manager.engine.ports import Pruned, PruneOrder, StoreSizes
+from manager.storage.expiry import Expiry
 from manager.storage.projections.projections import Projections
 from manager.storage.projections.threat_counts import SourcePruner, ThreatCounts
 from manager.storage.protection import StoredProtection
 from manager.storage.statements import Statements
 from manager.storage.threat_epochs import ThreatEpochs
 from manager.storage.threat_index.indexer import ThreatIndexer
+
+
+class SystemRetention(Protocol):
+    """Retention that is a database system's own; `prune_removed_agents` is called outside a transaction."""
+
+    def drop_partitions(self, order: PruneOrder) -> int:
+        """Drop expired partitions of threats; return the number of threats in them."""
+        ...
+
+    def keep_ids(self, last: int) -> None:
+        """Keep the ids of the threats up to a sequence, before these are deleted."""
+        ...
+
+    def prune_ids(self, order: PruneOrder) -> int:
+        """Delete expired ids; return their number."""
+        ...
+
+    def prune_removed_agents(self, before: float, limit: int) -> int:
+        """Delete agents that were removed before a time and whose threats are all deleted; return their number."""
+        ...
 
 
 class Pruner:
@@ -26,6 +47,7 @@ class Pruner:
         indexer: drops slices of deleted threats.
         epochs: those of the threats.
         protection: deletes reported measures, logins and lifts.
+        system: the retention that is the database system's own.
     """
 
     def __init__(
@@ -38,6 +60,7 @@ class Pruner:
         indexer: ThreatIndexer,
         epochs: ThreatEpochs,
         protection: StoredProtection,
+        system: SystemRetention,
     ) -> None:
         self._database = database
         self._statements = statements
@@ -47,6 +70,8 @@ class Pruner:
         self._indexer = indexer
         self._epochs = epochs
         self._protection = protection
+        self._system = system
+        self._expiry = Expiry(statements)
 
     def sizes(self) -> StoreSizes:
         """Return the number of threats and of stored ids, as spans of sequences (gaps are rare)."""
@@ -57,79 +82,38 @@ class Pruner:
         """Delete the rows that an order names; return their number."""
         with self._database.atomic():
             threats = self._prune_threats(order)
-            ids = self._prune_ids(order)
+            ids = self._system.prune_ids(order)
             other = self._prune_counts(order.rows)
             other += self._prune_incidents(order)
             other += self._statements.execute("pruning.vitals_history", (period_of(order.vitals_before), order.rows))
             other += self._prune_rows("agent_history", order.history_before, order)
-            other += self._statements.execute("pruning.audit", (order.audit_before, order.rows))
+            other += self._statements.execute("pruning.audit", {"before": order.audit_before, "limit": order.rows})
             for table in ("reported_measure", "block_lift"):
                 other += self._prune_rows(table, order.measures_before, order)
             other += self._protection.prune(order.measures_before, order.now, order.rows)
         return Pruned(threats, ids, other + self._prune_removed_agents(order))
 
     def _prune_threats(self, order: PruneOrder) -> int:
-        last = self._last_expired("threat", order.threats_before, order.now, order.threats)
+        last = self._expiry.last_expired("threat", order.threats_before, order.now, order.threats)
         if last is None:
             return 0
-        self._statements.execute("threats.keep_ids", (last,))
+        self._system.keep_ids(last)
         self._projections.before_prune(last)
         self._indexer.prune(last)
         deleted = self._statements.execute("threats.delete_up_to", (last,))
         self._projections.after_prune()
-        if self._forget_checkpoint_if_empty("threat"):
+        if self._expiry.forget_checkpoint_if_empty("threat"):
             self._epochs.restart()
-        return deleted
-
-    def _prune_ids(self, order: PruneOrder) -> int:
-        last = self._last_expired("stored_id", order.ids_before, order.now, order.ids)
-        if last is None:
-            return 0
-        deleted = self._statements.execute("pruning.ids", (last,))
-        self._forget_checkpoint_if_empty("stored_id")
         return deleted
 
     def _prune_rows(self, table: str, before: float, order: PruneOrder) -> int:
         """Delete expired rows of a table in the order of their storing; return their number."""
-        last = self._last_expired(table, before, order.now, order.rows)
+        last = self._expiry.last_expired(table, before, order.now, order.rows)
         if last is None:
             return 0
         deleted = self._statements.execute(f"pruning.delete_{table}", (last,))
-        self._forget_checkpoint_if_empty(table)
+        self._expiry.forget_checkpoint_if_empty(table)
         return deleted
-
-    def _last_expired(self, table: str, before: float, now: float, limit: int) -> int | None:
-        """Return the last sequence of the oldest expired rows, at most `limit` of them; None if no row has expired.
-
-        Rows with an impossible time of receipt expire by a checkpoint: the highest sequence at a known time.
-        """
-        rows = self._statements.rows(f"pruning.oldest_{table}", (limit,)) if limit else []
-        if not rows:
-            return None
-        last = last_expired(rows, before, now)
-        highest, noted_at = self._checkpoint(table, int(rows[0][0]), now)
-        if noted_at < before:
-            last = max(last or 0, min(highest, int(rows[-1][0])))
-        return last
-
-    def _checkpoint(self, table: str, lowest: int, now: float) -> tuple[int, float]:
-        """Return a checkpoint (highest sequence, time); create a new one when all rows up to it are deleted."""
-        key = _checkpoint_key(table)
-        found = self._statements.rows("meta.get", (key,))
-        if found:
-            sequence, _, noted_at = found[0][0].partition(" ")
-            if int(sequence) >= lowest and EARLIEST <= float(noted_at) <= now:
-                return int(sequence), float(noted_at)
-        ((highest,),) = self._statements.rows(f"pruning.highest_{table}")
-        self._statements.execute("meta.upsert", (key, f"{highest} {now!r}"))
-        return int(highest), now
-
-    def _forget_checkpoint_if_empty(self, table: str) -> bool:
-        """Drop the checkpoint of an empty table, because the table's next row has the lowest sequence again."""
-        if self._statements.rows(f"pruning.oldest_{table}", (1,)):
-            return False
-        self._statements.execute("meta.delete", (_checkpoint_key(table),))
-        return True
 
     def _prune_counts(self, limit: int) -> int:
         """Delete counts that are old compared to the newest threat; without new threats all counts stay."""
@@ -149,21 +133,7 @@ class Pruner:
         return self._statements.execute("pruning.incidents", expired)
 
     def _prune_removed_agents(self, order: PruneOrder) -> int:
-        """Delete removed agents whose threats are all deleted.
-
-        SQLite would search all threats and ids for references to each agent; no threat refers to these agents, and
-        ids need no agent. So the foreign key check is switched off, which must be done outside a transaction.
-        """
-        params = (order.removed_before, order.rows)
-        if not self._statements.rows("pruning.has_removed_agents", params[:1]):
+        """Delete removed agents whose threats are all deleted."""
+        if not self._statements.rows("pruning.has_removed_agents", (order.removed_before,)):
             return 0
-        self._statements.execute("pruning.references_off")
-        try:
-            with self._database.atomic():
-                return self._statements.execute("pruning.removed_agents", params)
-        finally:
-            self._statements.execute("pruning.references_on")
-
-
-def _checkpoint_key(table: str) -> str:
-    return f"checkpoint_{table}"
+        return self._system.prune_removed_agents(order.removed_before, order.rows)

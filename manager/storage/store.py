@@ -29,6 +29,7 @@ from manager.storage.pruning import Pruner
 from manager.storage.responses import StoredResponses
 from manager.storage.rows import AgentRows, SecretCipher, TokenRows, access_row, access_token, stated_row, vitals_row
 from manager.storage.sealed_values import SealedValues
+from manager.storage.sqlite.retention import SqliteRetention
 from manager.storage.statements import Statements
 from manager.storage.threat_index import indexer
 from manager.storage.threat_index.bitmaps import SLICE
@@ -88,6 +89,7 @@ class PeeweeStore:
             indexer=threat_index,
             epochs=self._archive.epochs,
             protection=self._protection,
+            system=SqliteRetention(database, statements),
         )
         self._responses = StoredResponses(statements, self.health)
         self._notifications = StoredNotifications(statements)
@@ -172,9 +174,10 @@ class PeeweeStore:
         if not keys:
             return {}
         wanted = set(keys)
-        ids = json.dumps([threat_id for _, threat_id in keys])
+        agents, ids = zip(*wanted, strict=True)
+        params = {"agents": json.dumps(agents), "threat_ids": json.dumps(ids)}
         with self.health.errors("be read"):
-            rows = self._statements.rows("threats.known", {"threat_ids": ids})
+            rows = self._statements.rows("threats.known", params)
         return {(row[0], row[1]): bytes(row[2]) for row in rows if (row[0], row[1]) in wanted}
 
     def begin(self) -> None:

@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from peewee import Database
+from psycopg import Connection
 
 from manager.domain.agents.agent import (
     Agent,
@@ -26,6 +28,7 @@ from manager.storage import tables
 from manager.storage.statements import SQL, load_statements
 from manager.storage.store import PeeweeStore
 from tests.support.migrated_store import open_migrated
+from tests.support.postgresql import Postgresql
 
 STORAGE = Path(SQL).parent
 SYSTEMS = sorted(path.name for path in SQL.iterdir())
@@ -40,23 +43,45 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-def named_in_code() -> set[str]:
-    """Return the statement names that stand in the storage code; a name with a placeholder is a pattern."""
+@pytest.fixture(scope="module")
+def postgresql_reader(postgresql_cluster: Postgresql) -> Iterator[Connection[Any]]:
+    address = postgresql_cluster.create_migrated()
+    with psycopg.connect(address.url, autocommit=True) as connection:
+        yield connection
+    postgresql_cluster.drop(address)
+
+
+def named_in_code(system: str) -> set[str]:
+    """Return the names of a system's statements in the storage code; a name with a placeholder is a pattern."""
     names: set[str] = set()
-    stems = "|".join(sorted({name.split(".")[0] for name in load_statements("sqlite")}))
+    stems = "|".join(sorted({name.split(".")[0] for each in SYSTEMS for name in load_statements(each)}))
     for file in STORAGE.rglob("*.py"):
-        names.update(re.findall(rf'"((?:{stems})\.[a-z_]+(?:\{{[a-z_.]+\}})?)"', file.read_text("utf-8")))
+        folder = file.relative_to(STORAGE).parts[0]
+        if folder == system or folder not in SYSTEMS:
+            names.update(re.findall(rf'"((?:{stems})\.[a-z_]+(?:\{{[a-z_.]+\}})?)"', file.read_text("utf-8")))
     return names
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_code_and_the_files_name_the_same_statements(system: str) -> None:
     """Each statement of each database system is used, and each name in the code has a statement."""
-    patterns = {re.compile(re.sub(r"\\\{.*\\\}", "[a-z_]+", re.escape(name))): name for name in named_in_code()}
+    patterns = {re.compile(re.sub(r"\\\{.*\\\}", "[a-z_]+", re.escape(name))): name for name in named_in_code(system)}
     statements = load_statements(system)
     unused = [name for name in statements if not any(pattern.fullmatch(name) for pattern in patterns)]
     missing = [name for pattern, name in patterns.items() if not any(map(pattern.fullmatch, statements))]
     assert (unused, missing) == ([], [])
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("name", load_statements("postgresql"))
+def test_postgresql_prepares_each_statement(postgresql_reader: Connection[Any], name: str) -> None:
+    """Every statement fits the schema that the migrations make, and is a single one."""
+    text = load_statements("postgresql")[name]
+    assert text.count(";") == 1
+    assert text.endswith(";")
+    names = set(re.findall(r"%\(([a-z_]+)\)s", text))
+    params: Any = dict.fromkeys(names) if names else [None] * text.count("%s")
+    assert postgresql_reader.execute(f"EXPLAIN {text}", params).fetchall()
 
 
 @pytest.mark.parametrize("name", load_statements("sqlite"))

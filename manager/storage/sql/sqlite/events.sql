@@ -51,4 +51,4 @@ WHERE sequence > :after AND (:organizations IS NULL OR organization_id IN (SELEC
 SELECT document FROM event
 WHERE name IN ('block_cut_connections', 'block_ineffective', 'block_withdrawn') AND at >= :since
 AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)))
-ORDER BY at DESC LIMIT :limit;
+ORDER BY at DESC, sequence DESC LIMIT :limit;

@@ -19,9 +19,6 @@ SELECT rowid, received_at FROM stored_id ORDER BY rowid LIMIT ?;
 -- name: highest_stored_id
 SELECT max(rowid) FROM stored_id;
 
--- name: ids
-DELETE FROM stored_id WHERE rowid <= ?;
-
 -- name: oldest_reported_measure
 SELECT sequence, received_at FROM reported_measure ORDER BY sequence LIMIT ?;
 
@@ -55,9 +52,9 @@ DELETE FROM agent_vitals_history
 WHERE (period, agent_number) IN (SELECT period, agent_number FROM agent_vitals_history WHERE period < ? LIMIT ?);
 
 -- name: audit
--- Parameters: time, limit. A trigger refuses to delete the last 90 days before the newest entry.
+-- A trigger refuses to delete the last 90 days before the newest entry.
 DELETE FROM audit_entry
-WHERE id IN (SELECT id FROM (SELECT id, at FROM audit_entry ORDER BY id LIMIT ?2) AS oldest WHERE at < ?1)
+WHERE id IN (SELECT id FROM (SELECT id, at FROM audit_entry ORDER BY id LIMIT :limit) AS oldest WHERE at < :before)
   AND at < (SELECT max(at) FROM audit_entry) - 7776000;
 
 -- name: incident_members
@@ -109,12 +106,6 @@ WHERE number IN (
       AND last_sequence < coalesce((SELECT min(sequence) FROM threat), last_sequence + 1)
     LIMIT ?
 );
-
--- name: references_off
-PRAGMA foreign_keys = OFF;
-
--- name: references_on
-PRAGMA foreign_keys = ON;
 
 -- name: recognized_threats
 -- A threat is older than its recognition, so it is deleted no later.

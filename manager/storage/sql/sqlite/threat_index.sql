@@ -48,4 +48,5 @@ WHERE first < :below AND (:since IS NULL OR latest >= :since)
   AND (:severity IS NULL OR EXISTS (
       SELECT 1 FROM threat_bitmap AS bitmap
       WHERE bitmap.first = slice.first AND dimension = 'severity' AND value = :severity))
-ORDER BY first DESC;
+ORDER BY first DESC
+LIMIT :limit;

@@ -19,28 +19,28 @@ FROM json_each(:threat_ids) AS wanted CROSS JOIN stored_id WHERE threat_id = wan
 
 -- name: of_source_ip
 -- Threats from an address within a span of event time and of sequence, correlated by it, the newest first. CROSS JOIN
--- keeps the order of the index, so that a reader may stop early.
-SELECT event_time, agent_id, received_at, time_known, vouched, coalesce(site, reported_site)
+-- keeps the order of the index, so that the next rows are found where the last ones ended, at :end and :before.
+SELECT event_time, sequence, agent_id, received_at, time_known, vouched, coalesce(site, reported_site)
 FROM threat CROSS JOIN agent ON agent.number = threat.agent_number
-WHERE source_ip = :value AND event_time >= :start AND event_time < :end
+WHERE source_ip = :value AND event_time >= :start AND (event_time, sequence) < (:end, :before)
   AND sequence > :after AND sequence <= :last AND organization_id = :organization_id AND NOT ignored & :bit
-ORDER BY event_time DESC;
+ORDER BY event_time DESC, sequence DESC LIMIT :limit;
 
 -- name: of_file_hash
 -- Threats with a file hash, in the same way.
-SELECT event_time, agent_id, received_at, time_known, vouched, coalesce(site, reported_site)
+SELECT event_time, sequence, agent_id, received_at, time_known, vouched, coalesce(site, reported_site)
 FROM threat CROSS JOIN agent ON agent.number = threat.agent_number
-WHERE file_hash = :value AND event_time >= :start AND event_time < :end
+WHERE file_hash = :value AND event_time >= :start AND (event_time, sequence) < (:end, :before)
   AND sequence > :after AND sequence <= :last AND organization_id = :organization_id AND NOT ignored & :bit
-ORDER BY event_time DESC;
+ORDER BY event_time DESC, sequence DESC LIMIT :limit;
 
 -- name: of_technique
 -- Threats with exactly this technique, in the same way.
-SELECT event_time, agent_id, received_at, time_known, vouched, coalesce(site, reported_site)
+SELECT event_time, sequence, agent_id, received_at, time_known, vouched, coalesce(site, reported_site)
 FROM threat CROSS JOIN agent ON agent.number = threat.agent_number
-WHERE technique = :value AND event_time >= :start AND event_time < :end
+WHERE technique = :value AND event_time >= :start AND (event_time, sequence) < (:end, :before)
   AND sequence > :after AND sequence <= :last AND organization_id = :organization_id AND NOT ignored & :bit
-ORDER BY event_time DESC;
+ORDER BY event_time DESC, sequence DESC LIMIT :limit;
 
 -- name: techniques_of
 -- A technique and its sub-techniques, as far as threats have them: one look into the index for each. '/' follows '.'.
@@ -58,7 +58,7 @@ SELECT threat_id
 FROM (
     SELECT threat_id, agent_number FROM threat
     WHERE source_ip = :value AND event_time BETWEEN :start AND :end
-    LIMIT 200
+    ORDER BY event_time, sequence LIMIT 200
 ) AS near JOIN agent ON agent.number = near.agent_number
 WHERE agent_number <> :agent AND organization_id = :organization_id
   AND (:site IS NULL OR coalesce(site, reported_site, '') = :site)
@@ -70,7 +70,7 @@ SELECT threat_id
 FROM (
     SELECT threat_id, agent_number FROM threat
     WHERE file_hash = :value AND event_time BETWEEN :start AND :end
-    LIMIT 200
+    ORDER BY event_time, sequence LIMIT 200
 ) AS near JOIN agent ON agent.number = near.agent_number
 WHERE agent_number <> :agent AND organization_id = :organization_id
   AND (:site IS NULL OR coalesce(site, reported_site, '') = :site)
@@ -84,12 +84,6 @@ SELECT
 
 -- name: last_received_at
 SELECT received_at FROM threat ORDER BY sequence DESC LIMIT 1;
-
--- name: keep_ids
--- Copies the ids of the threats up to a sequence, before these are deleted.
-INSERT INTO stored_id (agent_number, threat_id, digest, received_at)
-SELECT agent_number, threat_id, digest, received_at FROM threat WHERE sequence <= ?
-ON CONFLICT DO NOTHING;
 
 -- name: delete_up_to
 DELETE FROM threat WHERE sequence <= ?;

@@ -1,0 +1,299 @@
+-- Counts of threats in buckets of several lengths (column "seconds"), which outlive the threats.
+-- Queries add the threats that no bucket has yet: those behind the progress of the projection. ORDER BY and OFFSET 0
+-- make PostgreSQL find these by their sequence; it cannot know how few they are.
+
+-- name: add_kinds
+-- Counts the threats of a span of sequences by severity and type.
+INSERT INTO threat_kind_count (seconds, bucket, organization_id, severity, type, count, last_seen)
+SELECT
+    length.seconds, bucket / length.seconds * length.seconds, organization_id, severity, type, sum(number)::bigint,
+    max(seen)
+FROM (VALUES (300), (3600), (86400)) AS length (seconds)
+CROSS JOIN (
+    SELECT
+        organization_id, severity, type, trunc(event_time / 300)::bigint * 300 AS bucket,
+        count(*) AS number, max(event_time) AS seen
+    FROM threat JOIN agent ON agent.number = agent_number
+    WHERE sequence BETWEEN %s AND %s
+    GROUP BY 1, 2, 3, 4
+) AS grouped
+GROUP BY 1, 2, 3, 4, 5
+ON CONFLICT (seconds, bucket, organization_id, severity, type) DO UPDATE SET
+    count = threat_kind_count.count + excluded.count,
+    last_seen = greatest(threat_kind_count.last_seen, excluded.last_seen);
+
+-- name: add_agents
+-- Counts the threats of a span of sequences by agent.
+INSERT INTO threat_agent_count (seconds, bucket, agent_number, organization_id, count, last_seen)
+SELECT
+    length.seconds, bucket / length.seconds * length.seconds, agent_number, organization_id, sum(grouped.number)::bigint,
+    max(seen)
+FROM (VALUES (3600), (21600), (86400)) AS length (seconds)
+CROSS JOIN (
+    SELECT agent_number, organization_id, bucket, counted.number AS number, seen
+    FROM (
+        SELECT
+            agent_number, trunc(event_time / 3600)::bigint * 3600 AS bucket,
+            count(*) AS number, max(event_time) AS seen
+        FROM threat
+        WHERE sequence BETWEEN %s AND %s
+        GROUP BY 1, 2
+    ) AS counted
+    JOIN agent ON agent.number = agent_number
+) AS grouped
+GROUP BY 1, 2, 3, 4
+ON CONFLICT (seconds, bucket, agent_number) DO UPDATE SET
+    count = threat_agent_count.count + excluded.count,
+    last_seen = greatest(threat_agent_count.last_seen, excluded.last_seen);
+
+-- name: add_sources
+-- Counts the threats of a span of sequences by source address; `number_sources` comes first.
+INSERT INTO threat_source_count (seconds, bucket, source_number, organization_id, count, last_seen)
+SELECT
+    length.seconds, bucket / length.seconds * length.seconds, source_number, organization_id, sum(number)::bigint,
+    max(seen)
+FROM (VALUES (3600), (21600), (86400)) AS length (seconds)
+CROSS JOIN (
+    SELECT
+        threat_source.number AS source_number, organization_id, trunc(event_time / 3600)::bigint * 3600 AS bucket,
+        count(*) AS number, max(event_time) AS seen
+    FROM threat JOIN threat_source ON address = source_ip JOIN agent ON agent.number = agent_number
+    WHERE sequence BETWEEN %s AND %s
+    GROUP BY 1, 2, 3
+) AS grouped
+GROUP BY 1, 2, 3, 4
+ON CONFLICT (seconds, bucket, source_number, organization_id) DO UPDATE SET
+    count = threat_source_count.count + excluded.count,
+    last_seen = greatest(threat_source_count.last_seen, excluded.last_seen);
+
+-- name: number_sources
+-- Gives new source addresses a number, in the order of their first threat; an upsert would take a number for each known
+-- address, too. `last_seen` is exact to a day, so that most rows stay as they are.
+WITH seen AS MATERIALIZED (
+    SELECT source_ip, max(event_time) AS last_seen, min(sequence) AS first
+    FROM threat
+    WHERE source_ip IS NOT NULL AND sequence BETWEEN %s AND %s
+    GROUP BY source_ip
+), renewed AS (
+    UPDATE threat_source SET last_seen = seen.last_seen
+    FROM seen
+    WHERE address = source_ip AND seen.last_seen > threat_source.last_seen + 86400
+)
+INSERT INTO threat_source (address, last_seen)
+SELECT source_ip, last_seen FROM seen
+WHERE NOT EXISTS (SELECT 1 FROM threat_source WHERE address = source_ip)
+ORDER BY first;
+
+-- name: prune_kinds
+-- Parameters: bucket length, time before which buckets go, row limit.
+DELETE FROM threat_kind_count
+WHERE (seconds, bucket, organization_id, severity, type) IN (
+    SELECT seconds, bucket, organization_id, severity, type
+    FROM threat_kind_count WHERE seconds = %s AND bucket < ceil(%s::float8)::bigint LIMIT %s
+);
+
+-- name: prune_agents
+DELETE FROM threat_agent_count
+WHERE (seconds, bucket, agent_number) IN (
+    SELECT seconds, bucket, agent_number
+    FROM threat_agent_count WHERE seconds = %s AND bucket < ceil(%s::float8)::bigint LIMIT %s
+);
+
+-- name: prune_sources
+DELETE FROM threat_source_count
+WHERE (seconds, bucket, source_number, organization_id) IN (
+    SELECT seconds, bucket, source_number, organization_id
+    FROM threat_source_count WHERE seconds = %s AND bucket < ceil(%s::float8)::bigint LIMIT %s
+);
+
+-- name: source_numbers_after
+SELECT number FROM threat_source WHERE number > %s ORDER BY number LIMIT %s;
+
+-- name: delete_sources
+-- Parameters: first and last number, time of last sight.
+DELETE FROM threat_source WHERE number BETWEEN %s AND %s AND last_seen < %s;
+
+-- name: source_address
+SELECT address FROM threat_source WHERE number = %s;
+
+-- name: kinds
+-- Threats by severity and type: from the buckets of the length `seconds` up to `boundary`, and from the longer ones of
+-- `longer` that begin there, which are fewer rows for the same threats.
+SELECT severity, type, sum(number)::bigint
+FROM (
+    SELECT severity, type, sum(count) AS number
+    FROM threat_kind_count
+    WHERE seconds = %(seconds)s AND bucket >= %(bucket)s::bigint AND bucket < %(boundary)s::bigint
+      AND (%(organizations)s::text IS NULL
+           OR organization_id = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
+    GROUP BY severity, type
+    UNION ALL
+    SELECT severity, type, sum(count) AS number
+    FROM threat_kind_count
+    WHERE seconds = %(longer)s AND bucket >= %(boundary)s::bigint
+      AND (%(organizations)s::text IS NULL
+           OR organization_id = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
+    GROUP BY severity, type
+    UNION ALL
+    SELECT severity, type, count(*)
+    FROM (
+        SELECT severity, type, event_time, agent_number FROM threat
+        WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'kinds')
+        ORDER BY sequence OFFSET 0
+    ) AS uncounted
+    WHERE event_time >= %(since)s
+      AND (%(organizations)s::text IS NULL
+           OR (SELECT organization_id FROM agent WHERE number = agent_number)
+              = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
+    GROUP BY severity, type
+) AS found
+GROUP BY severity, type;
+
+-- name: count_agents
+-- The number of agents that reported.
+SELECT count(DISTINCT value) FROM (
+    SELECT agent_number AS value
+    FROM threat_agent_count
+    WHERE seconds = %(seconds)s AND bucket >= %(bucket)s::bigint AND last_seen >= %(since)s
+      AND (%(organizations)s::text IS NULL
+           OR organization_id = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
+    UNION ALL
+    SELECT agent_number
+    FROM (
+        SELECT event_time, agent_number FROM threat
+        WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'agents')
+        ORDER BY sequence OFFSET 0
+    ) AS uncounted
+    WHERE event_time >= %(since)s
+      AND (%(organizations)s::text IS NULL
+           OR (SELECT organization_id FROM agent WHERE number = agent_number)
+              = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
+) AS counted;
+
+-- name: top_agents
+-- The agents with the most threats, by number; the last row counts all of them.
+WITH found AS (
+    SELECT agent_number AS value, count AS number
+    FROM threat_agent_count
+    WHERE seconds = %(seconds)s AND bucket >= %(bucket)s::bigint AND last_seen >= %(since)s
+      AND (%(organizations)s::text IS NULL
+           OR organization_id = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
+    UNION ALL
+    SELECT agent_number, count(*)
+    FROM (
+        SELECT event_time, agent_number FROM threat
+        WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'agents')
+        ORDER BY sequence OFFSET 0
+    ) AS uncounted
+    WHERE event_time >= %(since)s
+      AND (%(organizations)s::text IS NULL
+           OR (SELECT organization_id FROM agent WHERE number = agent_number)
+              = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
+    GROUP BY agent_number
+), total AS MATERIALIZED (
+    SELECT value, sum(number)::bigint AS number FROM found GROUP BY value
+), top AS (
+    SELECT value, number FROM total ORDER BY number DESC, value LIMIT %(limit)s
+), lines AS (
+    SELECT value, number, false AS is_last FROM top
+    UNION ALL
+    SELECT 0, count(*), true FROM total
+)
+SELECT value, number FROM lines ORDER BY is_last, number DESC, value;
+
+-- name: count_sources
+-- The number of source addresses.
+SELECT count(DISTINCT value) FROM (
+    SELECT source_number::bigint AS value
+    FROM threat_source_count
+    WHERE seconds = %(seconds)s AND bucket >= %(bucket)s::bigint AND last_seen >= %(since)s
+      AND (%(organizations)s::text IS NULL
+           OR organization_id = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
+    UNION ALL
+    SELECT coalesce(threat_source.number, -uncounted.first)
+    FROM (
+        SELECT source_ip, min(sequence) AS first
+        FROM (
+            SELECT sequence, event_time, agent_number, source_ip FROM threat
+            WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'sources')
+            ORDER BY sequence OFFSET 0
+        ) AS threat
+        WHERE event_time >= %(since)s
+          AND (%(organizations)s::text IS NULL
+               OR (SELECT organization_id FROM agent WHERE number = agent_number)
+                  = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
+          AND source_ip IS NOT NULL
+        GROUP BY source_ip
+    ) AS uncounted
+    LEFT JOIN threat_source ON threat_source.address = uncounted.source_ip
+) AS counted;
+
+-- name: count_fleet_sources
+-- The number of source addresses of all organizations within a day, without grouping the counts of the day.
+-- `threat_source.last_seen` is the time of a threat, and no later threat of the address is a day younger: an address that
+-- was seen there within the period counts, and only one that was seen there in the day before has to be looked up.
+SELECT (
+    SELECT count(*)
+    FROM threat_source
+    WHERE last_seen >= %(since)s
+       OR (last_seen >= %(since)s - 86400 AND EXISTS (
+            SELECT 1 FROM threat_source_count AS counted
+            WHERE seconds = %(seconds)s
+              AND bucket = ANY (ARRAY[
+                  %(bucket)s::bigint, %(bucket)s::bigint + %(seconds)s, %(bucket)s::bigint + 2 * %(seconds)s])
+              AND source_number = number AND counted.last_seen >= %(since)s))
+) + (
+    SELECT count(DISTINCT source_ip)
+    FROM (
+        SELECT event_time, source_ip FROM threat
+        WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'sources')
+        ORDER BY sequence OFFSET 0
+    ) AS uncounted
+    WHERE event_time >= %(since)s AND source_ip IS NOT NULL
+      AND NOT EXISTS (
+        SELECT 1 FROM threat_source
+        WHERE address = source_ip
+          AND (last_seen >= %(since)s OR EXISTS (
+            SELECT 1 FROM threat_source_count AS counted
+            WHERE seconds = %(seconds)s
+              AND bucket = ANY (ARRAY[
+                  %(bucket)s::bigint, %(bucket)s::bigint + %(seconds)s, %(bucket)s::bigint + 2 * %(seconds)s])
+              AND source_number = number AND counted.last_seen >= %(since)s)))
+);
+
+-- name: top_sources
+-- The source addresses with the most threats; the last row counts all of them. An address that has no number yet is
+-- identified by the negated sequence of its first threat.
+WITH found AS (
+    SELECT source_number::bigint AS value, count AS number
+    FROM threat_source_count
+    WHERE seconds = %(seconds)s AND bucket >= %(bucket)s::bigint AND last_seen >= %(since)s
+      AND (%(organizations)s::text IS NULL
+           OR organization_id = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
+    UNION ALL
+    SELECT coalesce(threat_source.number, -uncounted.first), uncounted.number
+    FROM (
+        SELECT source_ip, min(sequence) AS first, count(*) AS number
+        FROM (
+            SELECT sequence, event_time, agent_number, source_ip FROM threat
+            WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'sources')
+            ORDER BY sequence OFFSET 0
+        ) AS threat
+        WHERE event_time >= %(since)s
+          AND (%(organizations)s::text IS NULL
+               OR (SELECT organization_id FROM agent WHERE number = agent_number)
+                  = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
+          AND source_ip IS NOT NULL
+        GROUP BY source_ip
+    ) AS uncounted
+    LEFT JOIN threat_source ON threat_source.address = uncounted.source_ip
+), total AS MATERIALIZED (
+    SELECT value, sum(number)::bigint AS number FROM found GROUP BY value
+), top AS (
+    SELECT value, number FROM total ORDER BY number DESC, value LIMIT %(limit)s
+), lines AS (
+    SELECT value, number, false AS is_last FROM top
+    UNION ALL
+    SELECT 0, count(*), true FROM total
+)
+SELECT value, number FROM lines ORDER BY is_last, number DESC, value;

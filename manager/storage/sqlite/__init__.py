@@ -1,0 +1,1 @@
+"""The parts of the store that only SQLite has."""
