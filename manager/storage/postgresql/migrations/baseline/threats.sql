@@ -51,15 +51,49 @@ CREATE TABLE stored_id_5 PARTITION OF stored_id FOR VALUES WITH (MODULUS 8, REMA
 CREATE TABLE stored_id_6 PARTITION OF stored_id FOR VALUES WITH (MODULUS 8, REMAINDER 6);
 CREATE TABLE stored_id_7 PARTITION OF stored_id FOR VALUES WITH (MODULUS 8, REMAINDER 7);
 
--- Moves the order of storing on by a number of reports; returns the first sequence of the block.
+-- Moves the order of storing on by a number of reports; returns the first sequence of their block.
+--
+-- Transactions commit in another order than that of their blocks. So until its end each has a shared advisory lock whose
+-- number is not above the first of its block: it is taken before the block, so `low_water_mark` misses no block.
+-- The inner lock makes two calls one; it ends with the inner block, whose rollback leaves the sequence as it is. A lock
+-- of the session would outlive a cancelled statement, and one of the transaction would make writers wait for commits.
 CREATE FUNCTION allocate_sequences(wanted bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     first bigint;
 BEGIN
-    PERFORM pg_advisory_xact_lock(1348562535, 2);
-    first := nextval('threat_sequence');
-    PERFORM setval('threat_sequence', first + wanted - 1);
+    IF wanted < 1 THEN
+        RAISE EXCEPTION 'a block has at least one sequence' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM pg_advisory_xact_lock_shared(CASE WHEN is_called THEN last_value + 1 ELSE last_value END)
+    FROM threat_sequence;
+    BEGIN
+        PERFORM pg_advisory_xact_lock(1348562535, 2);
+        first := nextval('threat_sequence');
+        PERFORM setval('threat_sequence', first + wanted - 1);
+        RAISE EXCEPTION USING ERRCODE = 'PGSEQ';
+    EXCEPTION WHEN SQLSTATE 'PGSEQ' THEN
+        NULL;
+    END;
     RETURN first;
+END
+$$;
+
+-- The sequence up to which every threat is visible to the next statement, or will never be.
+--
+-- The sequence is read before the locks: a block up to its value had its lock by then, and a lock that is gone belongs
+-- to a transaction that has ended. A transaction that reads by the mark needs a snapshot that is taken after this call.
+-- Every advisory lock of this database with a number in one piece is such a lock; all others have two numbers.
+CREATE FUNCTION low_water_mark() RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    highest bigint;
+    lowest_held bigint;
+BEGIN
+    SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END INTO highest FROM threat_sequence;
+    SELECT min((classid::bigint << 32) | objid::bigint) INTO lowest_held
+    FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 1
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    RETURN least(highest, lowest_held - 1);
 END
 $$;
 
