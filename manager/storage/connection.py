@@ -9,6 +9,7 @@ from peewee import Database, DatabaseError, InterfaceError, SqliteDatabase
 
 from manager.errors import SetupError
 from manager.storage.damage import damaged, has_wal, is_damage, is_empty
+from manager.storage.moved_store import refuse_moved
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +35,7 @@ def open_store(path: Path) -> Database:
     """Open the writer's database; a new file is readable by its owner only.
 
     Raises:
-        SetupError: the file cannot be opened or is not a database.
+        SetupError: the file cannot be opened, is not a database, or was moved to PostgreSQL.
     """
     path.touch(mode=0o600, exist_ok=True)
     return _connected(SqliteDatabase(str(path), pragmas=_DURABLE, thread_safe=False, check_same_thread=False), path)
@@ -73,12 +74,13 @@ def open_reader(path: Path) -> Database:
     """Return a read-only database with one connection for each thread.
 
     Raises:
-        SetupError: the file cannot be opened or is not a database.
+        SetupError: the file cannot be opened, is not a database, or was moved to PostgreSQL.
     """
     return _connected(SqliteDatabase(str(path), pragmas=_READING, autoconnect=True), path)
 
 
 def _connected(database: Database, path: Path) -> Database:
+    refuse_moved(path)
     try:
         database.connect(reuse_if_open=True)
         database.execute_sql("SELECT 1 FROM sqlite_master").fetchone()

@@ -20,18 +20,38 @@ def migrate_postgresql(address: DatabaseAddress) -> list[str]:
     """Apply the pending migrations; return their names.
 
     Raises:
-        SetupError: the database cannot be used, or was written by a newer release.
+        SetupError: the database cannot be used, was written by a newer release, or has a part of a SQLite store.
     """
     with migrating(address) as database:
-        connection = database.connection()
-        connection.execute("SELECT pg_advisory_lock(%s, %s)", (LOCKS, _MIGRATION_LOCK))  # ends with the connection
-        return _migrate(database)
+        lock_migrations(database)
+        applied = apply_migrations(database)
+        _refuse_incomplete_copy(database)
+        return applied
 
 
-def _migrate(database: PostgresqlStore) -> list[str]:
+def lock_migrations(database: PostgresqlStore) -> None:
+    """Wait until no other program migrates the database; the lock ends with the connection."""
+    database.connection().execute("SELECT pg_advisory_lock(%s, %s)", (LOCKS, _MIGRATION_LOCK))
+
+
+def apply_migrations(database: PostgresqlStore) -> list[str]:
+    """Apply the pending migrations to a database whose lock is held; return their names.
+
+    Raises:
+        SetupError: it was written by a newer release.
+    """
     runner = Runner(database, str(MIGRATIONS))
     unknown = [migration.name for migration in runner.status() if migration.path is None]
     if unknown:
         raise SetupError(f"the store was written by a newer release ({unknown[-1]}); install that release")
     applied: list[str] = runner.up()
     return applied
+
+
+def _refuse_incomplete_copy(database: PostgresqlStore) -> None:
+    incomplete = "SELECT store_id FROM store_copy WHERE completed_at IS NULL"
+    for (store_id,) in database.connection().execute(incomplete).fetchall():
+        raise SetupError(
+            f"the database {database.address} has a part of the SQLite store {store_id}: run `panguard manager migrate`"
+            " to its end first; until then the manager runs on that store"
+        )
