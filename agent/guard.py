@@ -1,6 +1,7 @@
 """The guard: runs its parts at their deadlines and routes a session's messages to them."""
 
 import random
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +19,17 @@ from agent.pipeline import Pipeline
 from agent.policy.blocklist import OrganizationBlocklist
 from agent.policy.policy_store import PolicyStore
 from agent.report.delivery import Delivery
+from agent.report.kept_reports import KeptReports
 from agent.report.login_reports import LoginReports
 from agent.report.outbox import Outbox
+from agent.report.resending import Resending
 from agent.respond.enforcement import Enforcement
 from agent.settings import GuardSettings
 from agent.sources import health
 from agent.sources.health import SourceHealth
 from schemas import message_codes, topics
 from schemas.decoding import DecodeError, decode
+from schemas.generations import StoreGeneration
 from schemas.policy import PolicyApplied
 from schemas.presence import Enforced, Mode
 from schemas.threats import Receipt
@@ -62,6 +66,8 @@ class GuardParts:
     outbox: Outbox
     logins: LoginReports
     delivery: Delivery
+    kept: KeptReports
+    resending: Resending
     pipeline: Pipeline
     policy: PolicyStore
     blocklist: OrganizationBlocklist
@@ -125,6 +131,7 @@ class Guard:
             self._release_due,
             parts.pipeline.due,
             parts.delivery.due,
+            parts.resending.due,
             parts.enforcement.due,
             parts.blocklist.due,
         )
@@ -150,6 +157,7 @@ class Guard:
             reported or beat or now >= parts.delivery.due
         ):  # with each heartbeat, send reports that another process put into the outbox
             parts.delivery.tick(now)
+        parts.resending.tick(now)
         parts.blocklist.tick(now)
         if now >= self._poll_due and self._link is not None:
             self._poll_due = now + self._settings.policy_poll_interval
@@ -166,6 +174,7 @@ class Guard:
         self._heartbeat(now)
         self._poll_due = now + self._settings.policy_poll_interval
         self._parts.delivery.opened(link, self._agent_id, self._mac_key, now)
+        self._parts.resending.opened(link, self._agent_id, self._mac_key, now)
         self._parts.blocklist.opened(link, now)
 
     def ready(self, session: int) -> None:
@@ -177,6 +186,7 @@ class Guard:
         self._link = None
         self._heartbeat_due = self._poll_due = self._applied_due = _NEVER
         self._parts.delivery.closed()
+        self._parts.resending.closed()
         self._parts.blocklist.closed()
 
     def message(self, row: Topic, payload: bytes, now: float) -> None:
@@ -188,8 +198,14 @@ class Guard:
                 self._release_due = now + _RELEASED_AFTER
 
     def settled(self, receipt: Receipt, now: float) -> None:
-        """Apply a receipt from the manager's HTTP answer."""
-        self._parts.delivery.receipt(receipt, now, self._clock.wall())
+        """Apply a receipt."""
+        wall = self._clock.wall()
+        self._parts.resending.receipt(receipt, now, wall)
+        self._parts.delivery.receipt(receipt, now, wall)
+
+    def asked(self, generation: StoreGeneration, now: float) -> None:
+        """Follow the generation of the manager's store, which the manager states over HTTP."""
+        self._parts.resending.hear(generation, now)
 
     def offered(self, document: Mapping[str, Any], now: float) -> None:
         """Apply a policy from the manager's HTTP answer; send a heartbeat once it is applied."""
@@ -200,6 +216,10 @@ class Guard:
         if self._parts.policy.in_force != before:
             self._heartbeat(now)
 
+    def make_room(self, error: sqlite3.Error) -> None:
+        """Drop the kept reports if an error says that the disk is full."""
+        self._parts.kept.make_room(error)
+
     def _pin(self) -> None:
         enrolled = self._parts.identity.identity.enrolled
         if enrolled is not None:
@@ -207,12 +227,14 @@ class Guard:
             self._parts.policy.pin(enrolled)
             self._parts.blocklist.pin(enrolled)
             self._parts.enforcement.trust(enrolled.trusted)
+            self._parts.kept.pin(enrolled.trusted)
 
     def _heartbeat(self, now: float) -> None:
         parts, mode = self._parts, self._parts.enforcement.mode
         if self._succession.note_ends():
             self._pin()
         self._heartbeat_due = now + self._settings.heartbeat_interval
+        parts.kept.expire(now)
         if self._link is None:
             return
         fields = HeartbeatFields(
@@ -229,6 +251,7 @@ class Guard:
             trial_seconds_left=mode.seconds_left,
             enforced=self._enforced(),
             logins=parts.logins.take(),
+            receipt_mark=parts.kept.mark,
         )
         self._link.publish(HEARTBEAT, parts.liveness.heartbeat(self._agent_id, self._mac_key, fields))
 
@@ -308,7 +331,7 @@ class Guard:
             self._parts.ignored["receipt_unreadable"] += 1
             return
         self._parts.manager_time.observe(receipt.sent_at)
-        self._parts.delivery.receipt(receipt, now, self._clock.wall())
+        self.settled(receipt, now)
 
     def _keys(self, _row: Topic, payload: bytes, now: float) -> None:
         """Follow a rotation of the manager's key, and ask again for messages that the new key has signed."""
@@ -318,6 +341,9 @@ class Guard:
             self._poll_due = now
         if keys is not None:
             self._parts.delivery.accept(keys.accepts)
+            self._parts.resending.accept(keys.accepts)
+            if keys.generation is not None:
+                self._parts.resending.hear(keys.generation, now)
 
     def _policy(self, _row: Topic, payload: bytes, _now: float) -> None:
         policy = self._parts.policy

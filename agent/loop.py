@@ -103,7 +103,8 @@ class Loop:
                     self._connection.handle(link, event, self._clock.monotonic())
                     if stopping():  # whoever sends much may make each event expensive
                         break
-            except sqlite3.Error:
+            except sqlite3.Error as error:
+                self._guard.make_room(error)
                 _log.exception("storage_failed", advice="see that the disk of the data directory is not full")
                 self._not_before = now + _AFTER_A_FAILURE
 

@@ -82,6 +82,7 @@ class Pipeline:
         check_interval: Seconds between two checks of the sources.
         logged_in: Called with each ssh login whose record proves its writer, at a restart also with the stored ones.
         witness: Returns whether the kernel confirms that this host answered an address (see `agent.sources.trust`).
+        make_room: Called with the error of a failed commit; returns whether it made room on a full disk.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Pipeline:
         check_interval: float = 5.0,
         logged_in: LoggedIn | None = None,
         witness: Witness | None = None,
+        make_room: Callable[[sqlite3.Error], bool] = lambda _error: False,
     ) -> None:
         self._readings = [_Reading(source, SourceHealth(source.name)) for source in sources]
         self._database = database
@@ -106,6 +108,7 @@ class Pipeline:
         self._steps = ClockSteps(clock)
         self._chain.restore(database.connection)
         self._check_interval = check_interval
+        self._make_room = make_room
         self._pending: _Pending | None = None
         self._not_before = 0.0
         self._check_due = 0.0 if sources else _NEVER
@@ -138,8 +141,9 @@ class Pipeline:
                     self._read(reading, now)
                     reported = self._commit() or reported
         except sqlite3.Error as error:
-            self._not_before = now + _RETRY_AFTER
-            _log.error("batch_not_committed", reason=str(error), retry_in=_RETRY_AFTER)
+            delay = 0.0 if self._make_room(error) else _RETRY_AFTER
+            self._not_before = now + delay
+            _log.error("batch_not_committed", reason=str(error), retry_in=delay)
         if now >= self._check_due:
             self._check(now)
         return reported

@@ -24,8 +24,10 @@ from agent.pipeline import Pipeline
 from agent.policy.blocklist import OrganizationBlocklist
 from agent.policy.policy_store import PolicyStore
 from agent.report.delivery import Delivery
+from agent.report.kept_reports import KeptReports
 from agent.report.login_reports import LoginReports
 from agent.report.outbox import Outbox
+from agent.report.resending import Resending
 from agent.respond.connections import ConnectionCounts, with_connections
 from agent.respond.enforcement import Enforcement
 from agent.respond.fence import Fence
@@ -104,6 +106,14 @@ class Runtime:
         facts = host_facts(options.hostname)
         outbox = Outbox(database, settings.outbox_max_reports, settings.outbox_max_bytes)
         manager_time = ManagerTime(clock)
+        kept = KeptReports(
+            database,
+            settings.kept_max_reports,
+            settings.kept_max_bytes,
+            address=str(options.manager),
+            time=manager_time.now,
+        )
+        delivery = Delivery(outbox, settings.outbox_window, settings.receipt_timeout, kept)
         blocklist = OrganizationBlocklist(database, ignored, manager_time)
         mode = ModeControl(
             database,
@@ -145,6 +155,7 @@ class Runtime:
             check_interval=settings.source_check_interval,
             logged_in=logins.add,
             witness=None if fence is None else fence.has_seen,
+            make_room=kept.make_room,
         )
         return GuardParts(
             started=started,
@@ -152,7 +163,9 @@ class Runtime:
             liveness=PresenceMessages(clock, started, pipeline.events_total, LoadMeter()),
             outbox=outbox,
             logins=logins,
-            delivery=Delivery(outbox, settings.outbox_window, settings.receipt_timeout),
+            delivery=delivery,
+            kept=kept,
+            resending=Resending(kept, lambda: delivery.is_idle, settings.receipt_timeout),
             pipeline=pipeline,
             policy=policy,
             blocklist=blocklist,

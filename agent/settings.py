@@ -63,6 +63,13 @@ class GuardSettings(BaseModel):
         default=100_000, ge=1, description="capacity of the outbox; the lowest severity is dropped first, and counted"
     )
     outbox_max_bytes: int = Field(default=64 * MIB, ge=MIB, description="capacity of the outbox in bytes")
+    kept_max_reports: int = Field(
+        default=20_000,
+        ge=0,
+        description="reports with a receipt from the last 24 hours that are kept, to be sent again if the manager's"
+        " store loses them; the oldest are dropped first",
+    )
+    kept_max_bytes: int = Field(default=16 * MIB, ge=0, description="capacity for those reports in bytes")
     outbox_window: int = Field(default=200, ge=1, description="reports in flight: sent and without a receipt")
     receipt_timeout: Seconds = Field(
         default=30, gt=0, description="seconds without a receipt before a report is sent again; doubled each time"

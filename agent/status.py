@@ -88,10 +88,19 @@ def _counts(connection: sqlite3.Connection) -> dict[str, Any]:
     return {
         "outboxSize": connection.execute("SELECT COUNT(*) FROM outbox").fetchone()[0],
         "outboxDropped": counter(connection, "outbox_dropped"),
+        **_kept(connection),
         "deadLetters": connection.execute("SELECT COUNT(*) FROM dead_letters").fetchone()[0],
         "eventsTotal": counter(connection, "events_total"),
         "blocklistSequence": 0 if sequence is None else sequence[0],
     }
+
+
+def _kept(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return the numbers of kept reports; an earlier release of the guard has no table of them."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'kept_reports'").fetchone():
+        return {"keptReports": 0, "resending": 0}
+    kept, again = connection.execute("SELECT COUNT(*), COALESCE(SUM(again), 0) FROM kept_reports").fetchone()
+    return {"keptReports": kept, "resending": again}
 
 
 def _policy(connection: sqlite3.Connection) -> dict[str, Any]:

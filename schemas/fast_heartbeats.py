@@ -27,6 +27,7 @@ _Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 _Percentage = Annotated[float, Meta(ge=0, le=100)]
 _Reason = Annotated[str, Meta(max_length=512)]
 _Short = Annotated[str, Meta(min_length=1, max_length=64)]
+_find_other_than_mark = re.compile(r"[^A-Za-z0-9._-]").search
 _find_other_than_hex = re.compile(r"[^0-9a-f]").search
 
 
@@ -106,6 +107,7 @@ class FastHeartbeat(Struct, rename="camel", forbid_unknown_fields=True, frozen=T
     enforcement: str | None = None
     enforced: FastEnforced | None = None
     logins: Annotated[list[FastLogin], Meta(max_length=LOGINS_IN_HEARTBEAT)] | None = None
+    receipt_mark: Annotated[str, Meta(min_length=1, max_length=160)] | None = None
 
     @property
     def sent_at(self) -> datetime:
@@ -146,6 +148,7 @@ def _is_in_order(heartbeat: FastHeartbeat) -> bool:
         is_plain_time(heartbeat.stamp)
         and heartbeat.enforcement in _ENFORCEMENTS
         and (heartbeat.policy_digest is None or _is_digest(heartbeat.policy_digest))
+        and (heartbeat.receipt_mark is None or _find_other_than_mark(heartbeat.receipt_mark) is None)
         and (heartbeat.sources is None or all(map(_is_source_in_order, heartbeat.sources)))
         and (heartbeat.logins is None or all(is_plain_time(login.stamp) for login in heartbeat.logins))
     )

@@ -18,7 +18,7 @@ from schemas.model import Timestamp, WireModel
 from schemas.policy import Percentage
 from schemas.presence import Count, Digest, Enforced, HealthState, PolicyState, ReportedLogins, SourceReport, StateWord
 from schemas.registration import Text
-from schemas.threats import ResponseTaken, Severity, Threat, Word
+from schemas.threats import ReceiptMark, ResponseTaken, Severity, Threat, Word
 
 EVENTS_IN_ONE = 1000
 """The maximum number of reports in one request."""
@@ -95,6 +95,7 @@ class HttpHeartbeat(WireModel):
     sources: Annotated[list[SourceReport], Field(max_length=64)] | None = None
     enforcement: StateWord | None = None
     logins: ReportedLogins | None = None
+    receipt_mark: ReceiptMark | None = None
 
     @property
     def uptime_seconds(self) -> float | None:

@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from schemas.generations import StoreGeneration
 from schemas.limits import LOGINS_IN_HEARTBEAT
 from schemas.model import Timestamp, WireModel
 from schemas.succession import MOST_LINKS, Succession
+from schemas.threats import ReceiptMark
 
 Session = Annotated[int, Field(ge=0, le=2**53 - 1)]
 """Counter of an agent's connections; it never decreases."""
@@ -143,6 +145,7 @@ class Heartbeat(WireModel):
     )
     enforced: Enforced | None = None
     logins: ReportedLogins | None = Field(default=None, description="absent in guards that do not report logins")
+    receipt_mark: ReceiptMark | None = Field(default=None, description="of the guard's latest receipt that has one")
 
 
 class ManagerPresence(WireModel):
@@ -182,4 +185,7 @@ class ManagerKeys(WireModel):
     )
     successions: Annotated[list[Succession], Field(max_length=MOST_LINKS)] | None = Field(
         default=None, description="the rotations of the signing key whose 30 days have not ended, oldest first"
+    )
+    generation: StoreGeneration | None = Field(
+        default=None, description="the generation of the store; absent in managers that do not ask for reports again"
     )

@@ -5,6 +5,7 @@ from typing import Annotated, Protocol
 
 from pydantic import Field, JsonValue, StringConstraints
 
+from schemas.generations import GenerationNumber
 from schemas.identifiers import AgentId, ThreatId
 from schemas.limits import REPORTS_IN_BATCH
 from schemas.model import Timestamp, WireModel
@@ -115,6 +116,10 @@ class Deferral(WireModel):
     retry_after: float = Field(ge=0)
 
 
+ReceiptMark = Annotated[str, StringConstraints(min_length=1, max_length=160, pattern=r"^[A-Za-z0-9._-]+$")]
+"""The manager's coded statement of how far its store had come at a receipt; opaque to guards."""
+
+
 class Receipt(WireModel):
     """Receipt for reports: stored permanently, refused permanently, or deferred."""
 
@@ -122,3 +127,10 @@ class Receipt(WireModel):
     refused: list[Refusal] = Field(default_factory=list)
     deferred: list[Deferral] = Field(default_factory=list)
     sent_at: Timestamp | None = None
+    generation: GenerationNumber | None = Field(
+        default=None, description="the generation of the store that has the reports in `stored`"
+    )
+    mark: ReceiptMark | None = Field(
+        default=None,
+        description="how far the store had come, coded by the manager; heartbeats return the latest as `receiptMark`",
+    )

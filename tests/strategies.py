@@ -8,6 +8,7 @@ from hypothesis.strategies import SearchStrategy
 
 from schemas.blocklist import BlocklistChange, BlocklistEntry, BlocklistSnapshot
 from schemas.fleet import FleetEvent
+from schemas.generations import LARGEST_GENERATION, LONGEST_SPREAD, StoreGeneration
 from schemas.model import WireModel
 from schemas.policy import (
     Alerting,
@@ -187,11 +188,23 @@ reports = messages(
     timestamp=moments,
 )
 
+generation_numbers = st.integers(1, LARGEST_GENERATION)
+generations = messages(
+    StoreGeneration, number=generation_numbers, resend_from=maybe(moments), resend_within=st.floats(0, LONGEST_SPREAD)
+)
+receipt_marks = st.from_regex(r"[A-Za-z0-9._-]{1,160}", fullmatch=True)
+
 MESSAGES: dict[type[WireModel], SearchStrategy[WireModel]] = {
     ManagerPresence: messages(
         ManagerPresence, state=st.sampled_from(["online", "offline"]), version=texts, sent_at=moments
     ),
-    ManagerKeys: messages(ManagerKeys, sign_key=public_keys, seal_key=public_keys, accepts=_few(lines)),
+    ManagerKeys: messages(
+        ManagerKeys,
+        sign_key=public_keys,
+        seal_key=public_keys,
+        accepts=_few(lines),
+        generation=maybe(generations),
+    ),
     Registration: messages(
         Registration,
         hostname=hostnames,
@@ -250,6 +263,7 @@ MESSAGES: dict[type[WireModel], SearchStrategy[WireModel]] = {
         blocklist_sequence=maybe(counts),
         outbox_size=maybe(counts),
         outbox_dropped=maybe(counts),
+        receipt_mark=maybe(receipt_marks),
     ),
     ThreatReport: reports,
     ThreatReportBatch: messages(ThreatReportBatch, reports=st.lists(reports, min_size=1, max_size=3)),
@@ -258,6 +272,8 @@ MESSAGES: dict[type[WireModel], SearchStrategy[WireModel]] = {
         stored=_few(threat_ids),
         refused=_few(messages(Refusal, id=threat_ids, reason=texts)),
         deferred=_few(messages(Deferral, ids=_few(threat_ids), retry_after=seconds)),
+        generation=maybe(generation_numbers),
+        mark=maybe(receipt_marks),
     ),
     Policy: messages(
         Policy,

@@ -39,6 +39,7 @@ class HeartbeatFields:
     trial_seconds_left: float | None = None
     enforced: Enforced | None = None
     logins: list[ReportedLogin] | None = None
+    receipt_mark: str | None = None
 
 
 class PresenceMessages:
@@ -104,6 +105,7 @@ class PresenceMessages:
             enforcement=fields.enforcement,
             enforced=fields.enforced,
             logins=fields.logins,
+            receipt_mark=fields.receipt_mark,
         )
         self._reported = fields.events_total
         return message_codes.with_mac(mac_key, HEARTBEAT.below_root(agent_id), heartbeat.body())

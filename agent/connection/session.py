@@ -10,6 +10,7 @@ from agent.link.link import (
     Account,
     Delivered,
     Event,
+    GenerationReceived,
     Link,
     MessageReceived,
     Opened,
@@ -21,6 +22,7 @@ from agent.link.link import (
 from agent.logs import EventLog
 from schemas import message_codes
 from schemas.decoding import DecodeError, decode
+from schemas.generations import StoreGeneration
 from schemas.presence import Presence
 from schemas.threats import Receipt
 from schemas.topics import BLOCKLIST_CHANGES, MANAGER_KEYS, POLICY, PRESENCE, RECEIPTS, Topic
@@ -54,6 +56,10 @@ class SessionListener(Protocol):
 
     def settled(self, receipt: Receipt, now: float) -> None:
         """Handle a receipt from the manager's HTTP answer."""
+        ...
+
+    def asked(self, generation: StoreGeneration, now: float) -> None:
+        """Handle the generation of the store from the manager's HTTP answer."""
         ...
 
     def offered(self, document: Mapping[str, Any], now: float) -> None:
@@ -128,6 +134,8 @@ class Session:
                 self._pass_on(event, now)
             case ReceiptReceived(receipt):
                 self._listener.settled(receipt, now)
+            case GenerationReceived(generation):
+                self._listener.asked(generation, now)
         return None
 
     def sign_off(self, link: Link) -> int | None:

@@ -5,14 +5,15 @@ automatically. A link posts its events through the `Post` that it was dialled wi
 
 Both kinds of link use the rows of the topic table: each publish or subscription over MQTT has its request over HTTP
 (`agent.link.request_queue`). A message from a broker is a `MessageReceived` and must be verified by its message code or
-signature. `RegistrationAnswered`, `ReceiptReceived` and `PolicyReceived` are a manager's HTTP answers; no link over a
-broker posts them.
+signature. `RegistrationAnswered`, `ReceiptReceived`, `PolicyReceived` and `GenerationReceived` are a manager's HTTP
+answers; no link over a broker posts them.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from schemas.generations import StoreGeneration
 from schemas.threats import Receipt
 from schemas.topics import Topic
 
@@ -113,8 +114,23 @@ class PolicyReceived:
     document: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class GenerationReceived:
+    """The generation of the manager's store, which the manager answered over HTTP."""
+
+    generation: StoreGeneration
+
+
 Event = (
-    Opened | Closed | Subscribed | Delivered | MessageReceived | RegistrationAnswered | ReceiptReceived | PolicyReceived
+    Opened
+    | Closed
+    | Subscribed
+    | Delivered
+    | MessageReceived
+    | RegistrationAnswered
+    | ReceiptReceived
+    | PolicyReceived
+    | GenerationReceived
 )
 
 

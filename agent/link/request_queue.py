@@ -15,8 +15,19 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from agent.link.http_exchange import LONGEST_PAUSE, NOT_MODIFIED, Answer, Request, Task, closed_by, data_of, sentence_of
-from agent.link.link import Delivered, Event, Opened, PolicyReceived, ReceiptReceived, RegistrationAnswered, Subscribed
-from schemas.limits import BODY_LIMIT, LOGINS_IN_HEARTBEAT
+from agent.link.link import (
+    Delivered,
+    Event,
+    GenerationReceived,
+    Opened,
+    PolicyReceived,
+    ReceiptReceived,
+    RegistrationAnswered,
+    Subscribed,
+)
+from schemas.decoding import DecodeError, decode
+from schemas.generations import StoreGeneration
+from schemas.limits import BODY_LIMIT, LOGINS_IN_HEARTBEAT, MESSAGE_LIMIT
 from schemas.model import iso
 from schemas.threats import Receipt, Refusal
 from schemas.topics import HEARTBEAT, POLICY, POLICY_APPLIED, PRESENCE, REGISTRATION, THREATS, Topic
@@ -191,7 +202,7 @@ class RequestQueue:
             if self._logins.get(_key_of(login)) == login:
                 del self._logins[_key_of(login)]
         self._poll = self._poll or bool(data.get("pendingPolicies"))  # a list of policies, or their number
-        return []
+        return _generation_in(data)
 
     def _polled(self, request: Request, answer: Answer) -> list[Event]:
         offered: list[Event] = []
@@ -224,7 +235,7 @@ class RequestQueue:
         if data is not None and data.get("accepted") == len(request.ids):
             self._most = MOST_REPORTS
             self._forget(request.ids)
-            return [ReceiptReceived(Receipt(stored=list(request.ids)))]
+            return [ReceiptReceived(_receipt(request.ids, data))]
         if answer.status not in _BAD_CONTENT:
             return [closed_by(request, answer)]
         sentence = sentence_of(answer.body) or f"the manager answered {answer.status}"
@@ -240,6 +251,23 @@ class RequestQueue:
             self._reports.pop(report_id, None)
 
 
+def _generation_in(data: dict[str, Any]) -> list[Event]:
+    """Return the event of the generation of the store that the answer to a heartbeat states, if it states one."""
+    try:
+        return [GenerationReceived(decode(StoreGeneration, _compact(data["storeGeneration"]), MESSAGE_LIMIT))]
+    except (KeyError, TypeError, DecodeError):  # an older manager, or another server
+        return []
+
+
+def _receipt(ids: tuple[str, ...], data: dict[str, Any]) -> Receipt:
+    """Return the receipt for reports that an answer calls accepted."""
+    stated = {"stored": list(ids), "generation": data.get("generation"), "mark": data.get("mark")}
+    try:
+        return decode(Receipt, _compact(stated), BODY_LIMIT)
+    except DecodeError:
+        return Receipt(stored=list(ids))
+
+
 def _refused_report_id(sentence: str, ids: tuple[str, ...]) -> str | None:
     """Return the id of the refused report, by the index in the error message, or of the only report."""
     if len(ids) == 1:
@@ -252,5 +280,5 @@ def _key_of(login: dict[str, Any]) -> _LoginKey:
     return login.get("sourceIp"), login.get("user"), bool(login.get("guessed"))
 
 
-def _compact(message: dict[str, Any]) -> bytes:
+def _compact(message: Any) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode()

@@ -1,11 +1,13 @@
 """Sends the outbox: a window of reports in flight, each retransmitted until the manager's receipt."""
 
+import sqlite3
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from agent.link.link import Link
 from agent.logs import EventLog
+from agent.report.kept_reports import KeptReports, is_full
 from agent.report.outbox import Outbox, OutboxEntry, coded
 from schemas.report_batches import AT_ONCE, FEATURE, PATIENCE, fitting
 from schemas.threats import Receipt
@@ -46,10 +48,12 @@ class Delivery:
         outbox: The queue.
         window: The largest number of reports in flight.
         receipt_timeout: Seconds.
+        kept: Keeps the reports with a receipt; None to forget them.
     """
 
-    def __init__(self, outbox: Outbox, window: int, receipt_timeout: float) -> None:
+    def __init__(self, outbox: Outbox, window: int, receipt_timeout: float, kept: KeptReports | None = None) -> None:
         self._outbox = outbox
+        self._kept = kept
         self._window = window
         self._receipt_timeout = receipt_timeout
         self._patience = receipt_timeout
@@ -74,6 +78,11 @@ class Delivery:
         again = _NEVER if oldest is None else oldest.sent_at + self._patience
         resumed = min(self._deferred.values(), default=_NEVER) if self._room() else _NEVER
         return min(again, self._batches_due, resumed)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every waiting report is in flight, and the manager defers none."""
+        return not self._deferred and len(self._flights) >= len(self._outbox)
 
     @property
     def _batches_due(self) -> float:
@@ -137,8 +146,10 @@ class Delivery:
             now: Current time on the monotonic clock.
             at: Current time in epoch seconds.
         """
+        if self._kept is not None and self._kept.is_superseded(receipt.generation):
+            receipt = receipt.model_copy(update={"stored": []})  # the store may have lost them: they are sent again
         refused = [(refusal.id, refusal.reason) for refusal in receipt.refused]
-        stored, buried = self._outbox.settle(receipt.stored, refused, at)
+        stored, buried = self._settle(receipt, refused, at)
         for report_id in (*receipt.stored, *(report for report, _ in refused)):
             self._landed(report_id)
             self._deferred.pop(report_id, None)
@@ -151,6 +162,22 @@ class Delivery:
         if stored or buried:
             self._patience = self._receipt_timeout
         self.pump(now)
+
+    def _settle(self, receipt: Receipt, refused: list[tuple[str, str]], at: float) -> tuple[int, int]:
+        """Apply a receipt to the outbox, and keep its stored reports; on a full disk keep none."""
+        kept = self._kept
+        if kept is None:
+            return self._outbox.settle(receipt.stored, refused, at)
+        try:
+            return self._outbox.settle(
+                receipt.stored, refused, at, lambda connection, reports: kept.keep(connection, reports, receipt)
+            )
+        except sqlite3.Error as error:
+            kept.recount()
+            if not is_full(error):
+                raise
+            kept.make_room(error)
+            return self._outbox.settle(receipt.stored, refused, at)
 
     def _room(self) -> bool:
         return len(self._flights) < self._window and (self._flying < WINDOW_BYTES or not self._flights)

@@ -6,7 +6,7 @@ Reports are stored without agentId, because a guard detects before it is registe
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from agent.storage.database import Database, add_to_counter, counter
@@ -20,6 +20,10 @@ _DROPPED = "outbox_dropped"
 _DEAD_LETTERS = 1_000
 _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 _ROOM_FOR_CODE = 256
+
+
+Keep = Callable[[sqlite3.Connection, Sequence[tuple[str, bytes]]], None]
+"""Keeps stored reports, given as ids and bodies, within a transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Outbox:
             severity: The threat's severity; decides which reports are dropped when the outbox is full.
         """
         if len(body) + _ROOM_FOR_CODE > THREAT_LIMIT:
-            _bury(connection, report_id, body[:1024], f"the report has {len(body)} bytes, more than the limit", at)
+            bury(connection, report_id, body[:1024], f"the report has {len(body)} bytes, more than the limit", at)
             return False
         rank = _RANKS[severity]
         if not self._has_room(len(body)):
@@ -153,27 +157,32 @@ class Outbox:
         ).fetchone()
         return None if found is None else OutboxEntry(*found)
 
-    def settle(self, stored: Collection[str], refused: Collection[tuple[str, str]], at: float) -> tuple[int, int]:
+    def settle(
+        self, stored: Collection[str], refused: Collection[tuple[str, str]], at: float, keep: Keep | None = None
+    ) -> tuple[int, int]:
         """Apply a receipt: delete stored reports, move refused ones to the dead letters.
 
         Args:
             stored: Ids; unknown ones are ignored.
             refused: Ids and reasons.
             at: Now, in epoch seconds.
+            keep: Called with the stored reports in the same transaction.
 
         Returns:
             The numbers of stored and of refused reports.
         """
         gone: list[int] = []
         with self._database.transaction() as connection:
-            for report_id in stored:
-                gone += _remove(connection, report_id)
+            removed = [(report_id, body) for report_id in stored for body in _remove(connection, report_id)]
+            if keep is not None:
+                keep(connection, removed)
+            gone += [len(body) for _, body in removed]
             forgotten = len(gone)
             for report_id, reason in refused:
                 entry = self.get(report_id)
                 if entry is not None:
-                    _bury(connection, report_id, entry.body, reason, at)
-                    gone += _remove(connection, report_id)
+                    bury(connection, report_id, entry.body, reason, at)
+                    gone += map(len, _remove(connection, report_id))
         self._size -= len(gone)
         self._bytes -= sum(gone)
         return forgotten, len(gone) - forgotten
@@ -212,13 +221,14 @@ def _is_whole(body: bytes) -> bool:
         return False
 
 
-def _remove(connection: sqlite3.Connection, report_id: str) -> list[int]:
-    """Delete a report; return its size in bytes, or an empty list if it was not there."""
-    found = connection.execute("DELETE FROM outbox WHERE id = ? RETURNING LENGTH(body)", (report_id,))
-    return [int(row[0]) for row in found.fetchall()]
+def _remove(connection: sqlite3.Connection, report_id: str) -> list[bytes]:
+    """Delete a report; return its body, or an empty list if it was not there."""
+    found = connection.execute("DELETE FROM outbox WHERE id = ? RETURNING CAST(body AS BLOB)", (report_id,))
+    return [row[0] for row in found.fetchall()]
 
 
-def _bury(connection: sqlite3.Connection, report_id: str, body: bytes, reason: str, at: float) -> None:
+def bury(connection: sqlite3.Connection, report_id: str, body: bytes, reason: str, at: float) -> None:
+    """Add a dead letter within the caller's transaction; the newest 1,000 are kept."""
     connection.execute(
         "INSERT INTO dead_letters (id, body, reason, at) VALUES (?, ?, ?, ?)", (report_id, body, reason, at)
     )

@@ -65,6 +65,13 @@ MIGRATIONS = (
     ALTER TABLE mode_trial ADD COLUMN ends REAL;
     ALTER TABLE mode_trial ADD COLUMN boot TEXT;
     """,
+    """
+    CREATE TABLE kept_reports (sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, body BLOB NOT NULL,
+        kept_at REAL NOT NULL, receipted_at REAL, generation INTEGER, again INTEGER NOT NULL DEFAULT 0);
+    CREATE INDEX kept_reports_again ON kept_reports (sequence) WHERE again;
+    CREATE TABLE store_generation (only INTEGER PRIMARY KEY CHECK (only = 1), owner TEXT NOT NULL,
+        generation INTEGER NOT NULL DEFAULT 0, spread REAL NOT NULL DEFAULT 0, mark TEXT);
+    """,
 )
 
 

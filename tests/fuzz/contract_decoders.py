@@ -25,6 +25,7 @@ from schemas.decoding import DecodeError, decode, validate
 from schemas.errors import KeyMaterialError, TokenError, TopicError
 from schemas.fast_heartbeats import fast_heartbeat
 from schemas.fast_threats import fast_report
+from schemas.generations import StoreGeneration
 from schemas.http_agents import HttpEvents, HttpHeartbeat, HttpRegistration
 from schemas.keys import EnrollmentToken, has_version_proof, public_sign_key, seal
 from schemas.limits import MIB
@@ -71,6 +72,7 @@ BODIES = {
     PolicyDocument: _DOCUMENTS,
     PolicySections: _DOCUMENTS,
     PolicyHead: _HEADS,
+    StoreGeneration: wire.generations.map(lambda generation: generation.body()),
     NewToken: _json({"organizationId": "acme", "site": "b", "tags": ["x"], "expiresAt": "2030-01-01T00:00:00Z"}),
     NewAccessToken: _json({"name": "alice", "role": "viewer", "organizations": ["acme"]}),
     KeyRotation: _json({"compromised": True, "dryRun": True}, {}),

@@ -47,6 +47,7 @@ from agent.pipeline import Pipeline
 from agent.policy.blocklist import OrganizationBlocklist
 from agent.policy.policy_store import PolicyStore
 from agent.report.delivery import Delivery
+from agent.report.kept_reports import KeptReports
 from agent.report.outbox import Outbox, coded
 from agent.respond.enforcement import Enforcement
 from agent.respond.mode import ModeControl
@@ -183,12 +184,15 @@ def _receipt(place: Place, body: bytes) -> None:
     from schemas.decoding import DecodeError, decode  # noqa: PLC0415 -- as the guard itself does
     from schemas.threats import Receipt  # noqa: PLC0415 -- the same
 
-    delivery = Delivery(Outbox(place.guard_database, 100, 1 << 20), 10, 30.0)
+    kept = KeptReports(place.guard_database, 100, 1 << 20, address="http://manager", time=lambda: NOW)
+    delivery = Delivery(Outbox(place.guard_database, 100, 1 << 20), 10, 30.0, kept)
     delivery.opened(FakeLink(), AGENT, b"k", 0.0)
     try:
-        delivery.receipt(decode(Receipt, body, topics.RECEIPTS.limit), 0.0, NOW)
+        receipt = decode(Receipt, body, topics.RECEIPTS.limit)
     except DecodeError:
         return
+    kept.settle(receipt, NOW)
+    delivery.receipt(receipt, 0.0, NOW)
     delivery.tick(1.0)
 
 

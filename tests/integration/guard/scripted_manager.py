@@ -13,6 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from schemas import message_codes, topics
 from schemas.blocklist import BlocklistChange, BlocklistSnapshot
 from schemas.decoding import decode
+from schemas.generations import StoreGeneration
 from schemas.keys import AgentKeys, EnrollmentToken, ManagerKeyring, version_statement
 from schemas.model import WireModel, utc
 from schemas.policy import PolicyApplied, default_sections, digest_of
@@ -59,6 +60,7 @@ class ScriptedManager:
     keys: AgentKeys | None = None
     accepts: list[str] = field(default_factory=list)
     successions: list[Succession] = field(default_factory=list)
+    generation: StoreGeneration | None = None
 
     def __post_init__(self) -> None:
         self.token = EnrollmentToken.new(self.keyring.sign_public)
@@ -98,6 +100,7 @@ class ScriptedManager:
             seal_key=self.keyring.seal_public,
             accepts=self.accepts,
             successions=self.successions or None,
+            generation=self.generation,
         )
         return self.say(topics.MANAGER_KEYS, None, keys)
 

@@ -55,6 +55,7 @@ HEARTBEAT: dict[str, Any] = {
         "reasons": [UNENFORCED],
     },
     "logins": [LOGIN],
+    "receiptMark": "1767225600000.0a.7.A-_",
 }
 """A heartbeat with every member, which the fast decoder takes."""
 

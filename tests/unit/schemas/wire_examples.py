@@ -62,6 +62,7 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
                 "successorSignature": "B" * 85 + "A",
             }
         ],
+        "generation": {"number": 1_767_225_600_000, "resendFrom": NOW, "resendWithin": 200.0},
     },
     Registration: {
         "hostname": "srv-01.example",
@@ -121,6 +122,7 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
         "enforcement": "impossible",
         "enforced": _ENFORCED,
         "logins": [{"sourceIp": "192.0.2.1", "user": "bob", "at": NOW, "guessed": True}],
+        "receiptMark": "1767225600000.0a.7.A-_",
     },
     ThreatReport: {
         "id": "0198a3c0-0000-7000-8000-000000000000",
@@ -162,6 +164,8 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
         "refused": [{"id": "t-3", "reason": "no agent"}],
         "deferred": [{"ids": ["t-4"], "retryAfter": 1.5}],
         "sentAt": NOW,
+        "generation": 1_767_225_600_000,
+        "mark": "1767225600000.0a.7.A-_",
     },
     Policy: {
         "version": 3,

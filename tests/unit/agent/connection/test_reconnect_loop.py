@@ -31,6 +31,7 @@ from agent.link.link import (
 from agent.settings import GuardSettings
 from schemas import message_codes, topics
 from schemas.decoding import decode
+from schemas.generations import StoreGeneration
 from schemas.keys import EnrollmentToken, ManagerKeyring
 from schemas.model import WireModel
 from schemas.presence import ManagerKeys, Presence
@@ -62,6 +63,9 @@ class SessionListener:
     def message(self, row: Topic, payload: bytes, now: float) -> None:
         del payload, now
         self.told.append(row.name)
+
+    def asked(self, generation: StoreGeneration, now: float) -> None:
+        del generation, now
 
     def settled(self, receipt: Receipt, now: float) -> None:
         del now
