@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from manager.errors import StoreDamaged
+from manager.storage.location import StoreLocation
 
 _DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _PRIMARY = 0xFF
@@ -47,10 +48,15 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         found = found.__cause__ or found.__context__
 
 
-def damaged(path: Path, detail: str) -> StoreDamaged:
+def damaged(store: StoreLocation, detail: str) -> StoreDamaged:
     """Return the error for a damaged store, with the same message everywhere."""
+    if not isinstance(store, Path):
+        return StoreDamaged(
+            f"the database {store} is damaged ({detail[:_DETAIL]}): stop all managers on it and put a backup in its "
+            "place; guards keep unconfirmed reports until then"
+        )
     return StoreDamaged(
-        f"the store {path} is damaged ({detail[:_DETAIL]}): stop the manager, keep the file with its -wal and -shm, "
+        f"the store {store} is damaged ({detail[:_DETAIL]}): stop the manager, keep the file with its -wal and -shm, "
         "and put a backup in its place; guards keep unconfirmed reports until then"
     )
 

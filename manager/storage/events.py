@@ -52,6 +52,10 @@ class StoredEvents:
         )
         self._bound(self._highest + len(rows) - self._kept)
 
+    def recall(self, count: int) -> None:
+        """Number the last stored events again: their commit took place, but was not answered."""
+        self._highest = int(self._statements.rows("events.highest")[0][0]) - count
+
     def _bound(self, last: int) -> None:
         """Delete the events up to a sequence, but keep those on an intrusion that a channel has not taken."""
         if last <= 0:

@@ -13,6 +13,7 @@ from peewee import DatabaseError, DataError, IntegrityError, InterfaceError
 
 from manager.errors import ManagerError, SetupError, StoreDamaged, StoreRejected, StoreUnavailable
 from manager.storage import damage
+from manager.storage.location import StoreLocation
 
 log = structlog.get_logger(__name__)
 
@@ -36,12 +37,15 @@ _CHECK_INTERVAL = 600.0
 class StoreHealth:
     """Translates database errors of one store and records its damage; thread-safe.
 
+    The pages of a PostgreSQL database are PostgreSQL's to check; its rows are checked as SQLite's are.
+
     Args:
-        path: the store's file.
+        store: SQLite's file, or the address of a PostgreSQL database.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, store: StoreLocation) -> None:
+        self.store = store
+        self._file = store if isinstance(store, Path) else None
         self._damage: StoreDamaged | None = None
         self._lock = threading.Lock()
         self._check: threading.Thread | None = None
@@ -114,7 +118,7 @@ class StoreHealth:
     def found(self, detail: str) -> StoreDamaged:
         """Record damage; return the error to raise."""
         if self._damage is None:
-            self._damage = damage.damaged(self.path, detail)
+            self._damage = damage.damaged(self.store, detail)
             log.error("store_damaged", reason=str(self._damage))
         return self._damage
 
@@ -124,8 +128,10 @@ class StoreHealth:
         Raises:
             StoreDamaged: the check found damage.
         """
+        if self._file is None:
+            return
         try:
-            detail = damage.quick_check(self.path)
+            detail = damage.quick_check(self._file)
         except sqlite3.Error as error:
             log.warning("store_not_checked", reason=str(error))
             return
@@ -141,21 +147,26 @@ class StoreHealth:
         Raises:
             StoreDamaged: the store is damaged.
         """
+        path = self._file
+        if path is None:
+            return
         try:
-            detail = damage.check_files(self.path, used=used)
+            detail = damage.check_files(path, used=used)
         except (OSError, sqlite3.Error) as error:
-            raise StoreUnavailable(f"the store {self.path} cannot be read: {error}") from error
+            raise StoreUnavailable(f"the store {path} cannot be read: {error}") from error
         if detail is not None:
             raise self.found(detail)
-        if not self.path.exists() or damage.is_empty(self.path):
+        if not path.exists() or damage.is_empty(path):
             return
-        if self.path.stat().st_size <= SMALL:
+        if path.stat().st_size <= SMALL:
             self.check()
         else:
             self.check_in_background()
 
     def check_in_background(self) -> None:
         """Run `PRAGMA quick_check` in a thread, unless one runs or has run in the last ten minutes."""
+        if self._file is None:
+            return
         with self._lock:
             if self._check is not None and self._check.is_alive():
                 return
@@ -203,7 +214,7 @@ def start_errors(health: StoreHealth) -> Iterator[None]:
         raise
     except InvalidTag as error:
         raise SetupError(
-            f"this database belongs to another key file: the secrets in the store {health.path} do not open; put the"
+            f"this database belongs to another key file: the secrets in the store {health.store} do not open; put the"
             " key file back that belongs to it, or name it by --key-file; both stay as they are until then"
         ) from error
     except ManagerError as error:
@@ -217,6 +228,6 @@ def start_errors(health: StoreHealth) -> Iterator[None]:
             raise SetupError(str(found)) from error
         log.exception("start_failed")
         raise SetupError(
-            f"the manager failed on the content of the store {health.path} ({type(error).__name__}: {error}): this is "
+            f"the manager failed on the content of the store {health.store} ({type(error).__name__}: {error}): this is "
             "a defect of the manager; leave the store as it is, and report the traceback in the log"
         ) from error

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import structlog
 from cryptography.exceptions import InvalidTag
-from peewee import Database
+from peewee import Database, IntegrityError
 
 from manager.domain.signing_keys import SEED_LENGTH, SIGNING_KEYS, SigningKeys
 from manager.errors import SetupError
 from manager.key_file import KeyFile
 from manager.storage.connection import holds_secrets
+from manager.storage.location import StoreLocation
 from manager.storage.rows import SecretCipher
 from manager.storage.statements import Statements
 from schemas.keys import derive
@@ -22,6 +23,10 @@ _CHECK = "key_check"
 _CHECKED = b"this database belongs to this key file"
 _USER_NAMES = "user_names"
 _PIECE = 1000
+_OTHER_KEY_FILE = (
+    "this database belongs to another key file: {} does not open the secrets in the store {}; put the key file back"
+    " that belongs to it, or name it by --key-file; both stay as they are until then"
+)
 _PROOF_KEY = 32
 
 
@@ -95,8 +100,13 @@ class StoreSecrets:
         return "StoreSecrets(…)"
 
 
-def key_for(file: KeyFile, store: Path) -> bytes:
+def key_for(file: KeyFile, store: StoreLocation, database: Database | None = None) -> bytes:
     """Return the key of a key file, created where no store has a secret that needs another.
+
+    Args:
+        file: the key file.
+        store: the store's place.
+        database: the store's, open and migrated; a store in PostgreSQL is asked through it.
 
     Raises:
         SetupError: the file is missing beside such a store, or cannot be used.
@@ -104,7 +114,7 @@ def key_for(file: KeyFile, store: Path) -> bytes:
     key = file.read()
     if key is not None:
         return key
-    if holds_secrets(store):
+    if holds_secrets(store) if isinstance(store, Path) else database is None or count_sealed(database):
         raise SetupError(
             f"the key file {file.path} is missing, and the store {store} has secrets that no other key opens, and"
             " agents that trust no other: put the key file back from a backup, or name it by --key-file; the store"
@@ -113,7 +123,7 @@ def key_for(file: KeyFile, store: Path) -> bytes:
     return file.create()
 
 
-def open_secrets(database: Database, file: KeyFile, store: Path) -> StoreSecrets:
+def open_secrets(database: Database, file: KeyFile, store: StoreLocation) -> StoreSecrets:
     """Return the secrets of a store; the first start with a key file creates and seals them.
 
     A store of an earlier release keeps its keys, which came from the bytes of its key file. A rotation of the key file
@@ -123,25 +133,29 @@ def open_secrets(database: Database, file: KeyFile, store: Path) -> StoreSecrets
     Args:
         database: the store's, open and migrated.
         file: the key file.
-        store: the store's path.
+        store: the store's place.
 
     Raises:
         SetupError: the key file is not the store's.
     """
-    key = key_for(file, store)
+    key = key_for(file, store, database)
     sealed = SealedValues(database, key)
     belongs = sealed.belongs()
     if belongs is False:
         key, sealed = _after_interrupted_rotation(database, file, store)
     elif belongs is None:
-        _seal_first(database, sealed, key, file, store)
+        try:
+            _seal_first(database, sealed, key, file, store)
+        except IntegrityError as error:  # another manager has sealed a new database meanwhile
+            if not sealed.belongs():
+                raise SetupError(_OTHER_KEY_FILE.format(file.path, store)) from error
     signing_keys, user_name_key = sealed.get(SIGNING_KEYS), sealed.get(_USER_NAMES)
     if signing_keys is None or user_name_key is None:
         raise SetupError(f"the store {store} lacks sealed keys that belong to it: put a backup in its place")
     return StoreSecrets(derive(key, b"store"), SigningKeys.load(signing_keys), user_name_key, sealed)
 
 
-def _after_interrupted_rotation(database: Database, file: KeyFile, store: Path) -> tuple[bytes, SealedValues]:
+def _after_interrupted_rotation(database: Database, file: KeyFile, store: StoreLocation) -> tuple[bytes, SealedValues]:
     key = file.next.read()
     if key is not None:
         sealed = SealedValues(database, key)
@@ -151,21 +165,15 @@ def _after_interrupted_rotation(database: Database, file: KeyFile, store: Path) 
             except SetupError as error:
                 log.warning("key_file_not_replaced", error=str(error), used=str(file.next.path))
             return key, sealed
-    raise SetupError(
-        f"this database belongs to another key file: {file.path} does not open the secrets in the store {store}; put"
-        " the key file back that belongs to it, or name it by --key-file; both stay as they are until then"
-    )
+    raise SetupError(_OTHER_KEY_FILE.format(file.path, store))
 
 
-def _seal_first(database: Database, sealed: SealedValues, key: bytes, file: KeyFile, store: Path) -> None:
+def _seal_first(database: Database, sealed: SealedValues, key: bytes, file: KeyFile, store: StoreLocation) -> None:
     statements = Statements(database)
     with database.atomic():
         seed = key if statements.rows("sealed_values.other_secrets")[0][0] else secrets.token_bytes(SEED_LENGTH)
         if seed == key and not _opens_rows(statements, derive(key, b"store")):
-            raise SetupError(
-                f"this database belongs to another key file: {file.path} does not open the secrets in the store"
-                f" {store}; put the key file back that belongs to it; both stay as they are until then"
-            )
+            raise SetupError(_OTHER_KEY_FILE.format(file.path, store))
         sealed.add(_CHECK, _CHECKED)
         sealed.add(SIGNING_KEYS, SigningKeys(seed).dump())
         sealed.add(_USER_NAMES, derive(seed, b"user names"))
@@ -186,7 +194,7 @@ def _opens_rows(statements: Statements, store_key: bytes) -> bool:
     return bool(opened) or not rows
 
 
-def reseal(database: Database, file: KeyFile, store: Path) -> int:
+def reseal(database: Database, file: KeyFile, store: StoreLocation) -> int:
     """Seal everything anew with a new key in the place of the key file's; return the number of secrets.
 
     Ended at any point it can be repeated, and a manager can be started: the new key is in ``{file}.next`` before the
@@ -197,7 +205,7 @@ def reseal(database: Database, file: KeyFile, store: Path) -> int:
     Args:
         database: the store's, open and migrated, without another writer.
         file: the key file.
-        store: the store's path.
+        store: the store's place.
 
     Raises:
         SetupError: the key file is not the store's, or a file cannot be written.

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from cryptography.exceptions import InvalidTag
@@ -17,9 +16,10 @@ from manager.engine.batch import Changes
 from manager.engine.ports import Pruned, PruneOrder, Snapshot, StoredPolicy, StoreSizes
 from manager.errors import StoreRejected, StoreUnavailable
 from manager.storage.archive import StoredArchive
-from manager.storage.connection import close_store
+from manager.storage.backends import Fence, backend_for
 from manager.storage.events import EVENTS_KEPT, StoredEvents
 from manager.storage.health import StoreHealth
+from manager.storage.location import location_of
 from manager.storage.notifications import StoredNotifications
 from manager.storage.projections.agent_organizations import AgentOrganizations
 from manager.storage.projections.projections import REMEMBERED, Projections
@@ -29,12 +29,10 @@ from manager.storage.pruning import Pruner
 from manager.storage.responses import StoredResponses
 from manager.storage.rows import AgentRows, SecretCipher, TokenRows, access_row, access_token, stated_row, vitals_row
 from manager.storage.sealed_values import SealedValues
-from manager.storage.sqlite.retention import SqliteRetention
 from manager.storage.statements import Statements
 from manager.storage.threat_index import indexer
 from manager.storage.threat_index.bitmaps import SLICE
 from manager.storage.threat_index.indexer import ThreatIndexer
-from manager.storage.wal_bound import WalBound
 
 DEAD_LETTERS_KEPT = 1000
 
@@ -51,6 +49,7 @@ class PeeweeStore:
         health: records damage; nothing is written to a damaged store.
         events_kept: the number of events that are kept.
         remembered: the number of stored threats that projections keep in memory.
+        fence: raises an error if this process may not write any more; called at the beginning of each transaction.
     """
 
     def __init__(
@@ -62,10 +61,12 @@ class PeeweeStore:
         *,
         events_kept: int = EVENTS_KEPT,
         remembered: int = REMEMBERED,
+        fence: Fence | None = None,
     ) -> None:
         self._database = database
-        self.health = health or StoreHealth(Path(database.database))
+        self.health = health or StoreHealth(location_of(database))
         self._statements = statements = Statements(database)
+        self._backend = backend_for(database, statements, fence)
         cipher = SecretCipher(store_key)
         self._agents = AgentRows(cipher)
         self._tokens = TokenRows(cipher)
@@ -89,12 +90,11 @@ class PeeweeStore:
             indexer=threat_index,
             epochs=self._archive.epochs,
             protection=self._protection,
-            system=SqliteRetention(database, statements),
+            system=self._backend.retention,
         )
         self._responses = StoredResponses(statements, self.health)
         self._notifications = StoredNotifications(statements)
         self._events = StoredEvents(statements, events_kept)
-        self._wal = WalBound(database)
         self._begun: ExitStack | None = None
         self.sealed: SealedValues | None = None
         """Seals the manager's own secrets; None where no key file was opened."""
@@ -212,15 +212,19 @@ class PeeweeStore:
         try:
             with numbered, self.health.commit_errors(), transaction or self._database.atomic():
                 self.health.require_sound()
-                if transaction is not None and not self._database.connection().in_transaction:
-                    raise StoreUnavailable("the store ended the transaction by itself: a write in it failed")
-                self._projections.advance(changes.threats, self._write(changes))
+                if transaction is not None and not self._backend.is_in_transaction():
+                    raise StoreUnavailable("the store ended the transaction by itself: an access in it failed")
+                if self._backend.has_committed(changes):
+                    self._events.recall(len(changes.events))
+                else:
+                    self._projections.advance(changes.threats, self._write(changes))
+                    self._backend.mark(changes)
             is_committed = True
         finally:
             if not is_committed:
                 self._organizations.clear()
         _forget_stored(changes)
-        self._wal.enforce()
+        self._backend.after_commit()
 
     def sizes(self) -> StoreSizes:
         """Return the numbers of threats and of stored ids.
@@ -240,7 +244,7 @@ class PeeweeStore:
         self.health.require_sound()
         with self.health.errors("prune"):
             pruned = self._pruner.prune(order)
-        self._wal.enforce()
+        self._backend.after_commit()
         return pruned
 
     def _seal(self, name: str, value: bytes) -> None:
@@ -249,8 +253,8 @@ class PeeweeStore:
         self.sealed.put(name, value)
 
     def close(self) -> None:
-        """Checkpoint the WAL into the store's file and close the connection."""
-        close_store(self._database)
+        """Close the database."""
+        self._backend.close()
 
     def _write(self, changes: Changes) -> int:
         """Write all rows: first removals, which free hostnames for new agents; then referenced rows before others.
@@ -262,7 +266,7 @@ class PeeweeStore:
         if changes.removed:
             self._write_removed(changes)
         self._write_agents(changes)
-        inserted = write("threats.insert", changes.threats) if changes.threats else 0
+        inserted = self._backend.insert_threats(changes.threats) if changes.threats else 0
         self._archive.write(changes)
         self._responses.write(changes)
         self._protection.write(changes)

@@ -1,10 +1,11 @@
 """Connections to PostgreSQL, by psycopg 3: settings of a session, and reconnection after a lost connection."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from peewee import DatabaseError, InterfaceError, PostgresqlDatabase
+from peewee import DatabaseError, InterfaceError, OperationalError, PostgresqlDatabase
+from psycopg.pq import TransactionStatus
 
 from manager.errors import SetupError
 from manager.storage.postgresql.address import DatabaseAddress
@@ -12,13 +13,15 @@ from manager.storage.postgresql.address import DatabaseAddress
 IDLE_IN_TRANSACTION = 2_000
 """Milliseconds after which PostgreSQL ends a writer that stands still in a transaction, as a stopped process does."""
 
-_LOST_PEER = {  # a peer that vanished is noticed within about ten seconds, in both directions
+_CONNECTING = {  # a peer that vanished is noticed within about ten seconds, in both directions
     "connect_timeout": 5,
     "tcp_user_timeout": 5_000,
     "keepalives": 1,
     "keepalives_idle": 3,
     "keepalives_interval": 2,
     "keepalives_count": 3,
+    "target_session_attrs": "read-write",  # of several servers in the URL the one that is not a replica
+    "application_name": "panguard",
 }
 _SESSION = {
     "timezone": "'UTC'",
@@ -50,13 +53,51 @@ class PostgresqlStore(PostgresqlDatabase):
         self._settings = "; ".join(f"SET {name} = {value}" for name, value in settings.items())
         if address.password is not None:
             arguments["password"] = address.password
-        arguments.update(_LOST_PEER, prefer_psycopg3=True, encoding="UTF8", application_name="panguard")
+        arguments.update(_CONNECTING, prefer_psycopg3=True, encoding="UTF8")
         super().__init__(address.url, **arguments)
+        self.fence: Callable[[], None] | None = None
+        """Called at the beginning of each transaction; raises an error if this process may not write any more."""
+        self._is_bound = False
+        """Whether a statement makes sense on the present connection alone: it begins a transaction, or commits one."""
 
     def _initialize_connection(self, conn: Any) -> None:
         conn.execute(self._settings)
         if conn.execute("SHOW synchronous_commit").fetchone() == ("off",):  # a receipt promises a durable row
             conn.execute("SET synchronous_commit = on")
+
+    def begin(self, _mode: str | None = None) -> None:
+        """Begin a transaction and pass the fence; there is no mode in which PostgreSQL locks the database.
+
+        Without the fence's consent the transaction ends, so that nothing is written outside one.
+        """
+        self._connect_again_if_lost()
+        self._is_bound = True
+        try:
+            super().begin()
+            if self.fence is not None:
+                self.fence()
+        except BaseException:
+            with suppress(DatabaseError, InterfaceError):
+                self.rollback()
+            raise
+        finally:
+            self._is_bound = False
+
+    def commit(self) -> None:
+        """Commit the transaction.
+
+        On a new connection there would be none, and one that has failed would be rolled back, both without an error.
+
+        Raises:
+            OperationalError: the transaction has failed, or its connection was lost.
+        """
+        if self._state.conn.info.transaction_status != TransactionStatus.INTRANS:
+            raise OperationalError("the transaction has failed")
+        self._is_bound = True
+        try:
+            super().commit()
+        finally:
+            self._is_bound = False
 
     def cursor(self, named_cursor: Any = None) -> Any:
         """Return a cursor, on a new connection if the last one was lost outside a transaction."""
@@ -70,7 +111,7 @@ class PostgresqlStore(PostgresqlDatabase):
 
     def _connect_again_if_lost(self) -> None:
         state = self._state
-        if not state.closed and state.conn.closed and not state.transactions:
+        if not state.closed and state.conn.closed and not state.transactions and not self._is_bound:
             state.reset()
 
 

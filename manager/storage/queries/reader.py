@@ -3,13 +3,13 @@
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from peewee import Database, Field, ModelSelect
 
 from manager.errors import Invalid
 from manager.storage.health import StoreHealth
+from manager.storage.location import location_of
 from manager.storage.statements import Params, Statements
 from schemas.model import iso
 
@@ -32,7 +32,7 @@ class Reader:
 
     def __init__(self, database: Database, health: StoreHealth | None = None) -> None:
         self._database = database
-        self._health = health or StoreHealth(Path(database.database))
+        self._health = health or StoreHealth(location_of(database))
         self._statements = Statements(database)
 
     def rows(self, query: Query) -> list[Record]:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from peewee import JOIN, Database, fn
@@ -16,6 +15,7 @@ from manager.domain.replay.replay import ReplayAgent, ReplayFleet, StoredReport
 from manager.domain.response import OrganizationResponse, RepeatOffenderRule, ResponseState
 from manager.domain.response.organization_step import ORGANIZATION_RESPONSE, address_network, stored_response
 from manager.storage.health import StoreHealth
+from manager.storage.location import location_of
 from manager.storage.queries import policies, threats
 from manager.storage.queries.reader import Query, Reader, Record
 from manager.storage.tables import (
@@ -54,7 +54,7 @@ class ReplaySource:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._health = StoreHealth(Path(database.database))
+        self._health = StoreHealth(location_of(database))
         self._reader = Reader(database, self._health)
 
     def extent(self, since: float) -> Extent:

@@ -1,13 +1,5 @@
 -- Threats in the order in which they were stored.
 
--- name: insert
--- A batch that was written in part may be committed again.
-INSERT INTO threat (
-    agent_number, threat_id, digest, event_time, received_at, time_known, type, severity, confidence, technique,
-    source_ip, file_hash, document, ignored, vouched
-) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT DO NOTHING;
-
 -- name: known
 -- Content digests of stored reports, for JSON lists of agents and ids of the same length.
 SELECT agent_number, threat_id, digest

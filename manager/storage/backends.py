@@ -1,0 +1,61 @@
+"""Back ends of the writer: what it needs of a database system beside the named statements."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, cast
+
+from peewee import Database
+
+from manager.engine.batch import Changes, ThreatRow
+from manager.storage.pruning import SystemRetention
+from manager.storage.sqlite.backend import SqliteBackend
+from manager.storage.statements import Statements, system_of
+
+if TYPE_CHECKING:
+    from manager.storage.postgresql.connection import PostgresqlStore
+
+Fence = Callable[[], None]
+"""Raises an error if this process may not write any more; called at the beginning of each transaction."""
+
+
+class Backend(Protocol):
+    """A database system's part in writing."""
+
+    @property
+    def retention(self) -> SystemRetention:
+        """The retention that is the system's own."""
+        ...
+
+    def is_in_transaction(self) -> bool:
+        """Return whether the transaction goes on; a system may end one by itself after an error."""
+        ...
+
+    def insert_threats(self, rows: Sequence[ThreatRow]) -> int:
+        """Insert threats in their order; return the number of those that the store did not have."""
+        ...
+
+    def has_committed(self, changes: Changes) -> bool:
+        """Return, in a transaction, whether an earlier commit of the same changes took place unanswered."""
+        ...
+
+    def mark(self, changes: Changes) -> None:
+        """Write, in the changes' transaction, that by which `has_committed` recognizes it."""
+        ...
+
+    def after_commit(self) -> None:
+        """Do what is due after a commit."""
+        ...
+
+    def close(self) -> None:
+        """Close the database."""
+        ...
+
+
+def backend_for(database: Database, statements: Statements, fence: Fence | None = None) -> Backend:
+    """Return the back end of a writer's database; in PostgreSQL each of its transactions has to pass the fence."""
+    if system_of(database) == "sqlite":
+        if fence is not None:
+            raise ValueError("SQLite has one writer, and no fence")
+        return SqliteBackend(database, statements)
+    from manager.storage.postgresql.backend import PostgresqlBackend  # noqa: PLC0415 -- imports psycopg
+
+    return PostgresqlBackend(cast("PostgresqlStore", database), statements, fence)

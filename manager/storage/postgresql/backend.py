@@ -1,0 +1,70 @@
+"""Writing to PostgreSQL: fenced transactions, threats by COPY, and commits whose answer was lost."""
+
+import secrets
+from collections.abc import Callable, Sequence
+
+from psycopg.pq import TransactionStatus
+
+from manager.engine.batch import Changes, ThreatRow
+from manager.storage.postgresql.connection import PostgresqlStore
+from manager.storage.postgresql.reports import store_reports
+from manager.storage.postgresql.retention import PostgresqlRetention
+from manager.storage.statements import Statements
+
+_MARK = "commit_mark"
+"""Key of the single value that names the last commit."""
+
+_LOCK_MARK = "SELECT value FROM meta WHERE key = %s FOR UPDATE"
+
+
+class PostgresqlBackend:
+    """Writing to PostgreSQL on the engine's connection.
+
+    A connection may be lost between the commit and its answer. So each commit writes a random mark in its transaction.
+    A commit after one without an answer first locks the mark's row, which waits for the end of that transaction, and
+    reads whether it took place.
+
+    Args:
+        database: the writer's database.
+        statements: its statements.
+        fence: called at the beginning of each transaction of the database.
+    """
+
+    def __init__(
+        self, database: PostgresqlStore, statements: Statements, fence: Callable[[], None] | None = None
+    ) -> None:
+        self._database = database
+        self._statements = statements
+        database.fence = fence
+        self.retention = PostgresqlRetention(statements)
+        self._unanswered: tuple[str, Changes] | None = None
+
+    def is_in_transaction(self) -> bool:
+        """Return whether the transaction goes on; an error in it, also one in a query, has ended it."""
+        return bool(self._database.connection().info.transaction_status == TransactionStatus.INTRANS)
+
+    def insert_threats(self, rows: Sequence[ThreatRow]) -> int:
+        """Insert threats by COPY."""
+        return len(rows) - len(store_reports(self._database.connection(), rows).known)
+
+    def has_committed(self, changes: Changes) -> bool:
+        """Return whether the last commit, which was not answered, took place and was of the same changes."""
+        if self._unanswered is None:
+            return False
+        mark, earlier = self._unanswered
+        found = self._database.connection().execute(_LOCK_MARK, (_MARK,)).fetchall()
+        return changes is earlier and found == [(mark,)]
+
+    def mark(self, changes: Changes) -> None:
+        """Write a new mark."""
+        mark = secrets.token_hex(16)
+        self._statements.execute("meta.upsert", (_MARK, mark))
+        self._unanswered = mark, changes
+
+    def after_commit(self) -> None:
+        """Note that the commit was answered."""
+        self._unanswered = None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._database.close()

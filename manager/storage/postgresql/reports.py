@@ -1,0 +1,86 @@
+"""Stores a batch of reports: COPY to a temporary table, ids where they are new, and threats for the new ids."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import psycopg
+from peewee import IntegrityError
+
+from manager.engine.batch import ThreatRow
+
+_COLUMNS = ", ".join(ThreatRow._fields)
+_INCOMING = """
+CREATE TEMPORARY TABLE IF NOT EXISTS incoming_threat (
+    place bigint NOT NULL, agent_number bigint NOT NULL, threat_id text NOT NULL, digest bytea NOT NULL,
+    event_time double precision NOT NULL, received_at double precision NOT NULL, time_known boolean NOT NULL,
+    type text NOT NULL, severity text NOT NULL, confidence double precision NOT NULL, technique text, source_ip text,
+    file_hash text, document text NOT NULL, ignored bigint NOT NULL, vouched bigint NOT NULL
+) ON COMMIT DELETE ROWS;
+"""
+_COPY = f"COPY incoming_threat (place, {_COLUMNS}) FROM STDIN"
+_STORE = f"""
+WITH incoming AS MATERIALIZED (
+    SELECT DISTINCT ON (agent_number, threat_id) * FROM incoming_threat
+    WHERE EXISTS (SELECT FROM agent WHERE number = agent_number)
+    ORDER BY agent_number, threat_id, place
+), fresh AS (
+    INSERT INTO stored_id (agent_number, threat_id, digest, stored_at)
+    SELECT agent_number, threat_id, digest, received_at FROM incoming
+    ON CONFLICT DO NOTHING
+    RETURNING agent_number, threat_id
+)
+INSERT INTO threat (sequence, {_COLUMNS})
+SELECT %s + place, {_COLUMNS} FROM incoming JOIN fresh USING (agent_number, threat_id)
+ORDER BY place
+RETURNING sequence
+"""  # noqa: S608 -- the same
+# In the order of the key, so that two writers with the same ids do not wait for each other in a circle.
+
+_KNOWN = """
+SELECT agent_number, threat_id, stored_id.digest
+FROM incoming_threat JOIN stored_id USING (agent_number, threat_id)
+WHERE place = ANY (%s)
+"""
+_UNKNOWN_AGENT = """
+SELECT agent_number FROM incoming_threat WHERE NOT EXISTS (SELECT FROM agent WHERE number = agent_number) LIMIT 1
+"""
+
+
+class StoredReports(NamedTuple):
+    """What became of a batch of reports.
+
+    Attributes:
+        first: The sequence of the batch's first place; a report's sequence is this and its place in the batch.
+        known: The places of reports that were not inserted, because their ids were stored before, and the digests that
+            these are stored with.
+    """
+
+    first: int
+    known: dict[int, bytes]
+
+
+def store_reports(connection: psycopg.Connection[Any], rows: Sequence[ThreatRow]) -> StoredReports:
+    """Store reports, in the caller's transaction; those whose ids are stored are left out.
+
+    Args:
+        connection: the writer's.
+        rows: at least one report.
+
+    Raises:
+        peewee.IntegrityError: an agent does not exist.
+        psycopg.Error: as the database reports it.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_INCOMING)
+        with cursor.copy(_COPY) as copy:
+            for place, row in enumerate(rows):
+                copy.write_row((place, *row))
+        ((first,),) = cursor.execute("SELECT allocate_sequences(%s)", (len(rows),)).fetchall()
+        inserted = cursor.execute(_STORE, (first,)).fetchall()
+        if len(inserted) == len(rows):
+            return StoredReports(first, {})
+        left_out = sorted(set(range(len(rows))) - {sequence - first for (sequence,) in inserted})
+        known = {(agent, threat_id): digest for agent, threat_id, digest in cursor.execute(_KNOWN, (left_out,))}
+        for agent_number, *_ in cursor.execute(_UNKNOWN_AGENT):
+            raise IntegrityError(f"there is no agent with the number {agent_number}")
+    return StoredReports(first, {place: known[rows[place][:2]] for place in left_out})

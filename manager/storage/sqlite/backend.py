@@ -1,0 +1,49 @@
+"""Writing to SQLite: one writer holds the lock, and a commit is answered."""
+
+from collections.abc import Sequence
+
+from peewee import Database
+
+from manager.engine.batch import Changes, ThreatRow
+from manager.storage.connection import close_store
+from manager.storage.sqlite.retention import SqliteRetention
+from manager.storage.statements import Statements
+from manager.storage.wal_bound import WalBound
+
+
+class SqliteBackend:
+    """SQLite's part in writing.
+
+    Args:
+        database: the writer's database.
+        statements: its statements.
+    """
+
+    def __init__(self, database: Database, statements: Statements) -> None:
+        self._database = database
+        self._statements = statements
+        self._wal = WalBound(database)
+        self.retention = SqliteRetention(database, statements)
+
+    def is_in_transaction(self) -> bool:
+        """Return whether the transaction goes on; SQLite ends one when the disk is full."""
+        return bool(self._database.connection().in_transaction)
+
+    def insert_threats(self, rows: Sequence[ThreatRow]) -> int:
+        """Insert threats, one by one."""
+        return self._statements.execute_many("threats.insert", rows)
+
+    def has_committed(self, _changes: Changes) -> bool:
+        """Return False: a commit that failed wrote nothing."""
+        return False
+
+    def mark(self, changes: Changes) -> None:
+        """Write nothing."""
+
+    def after_commit(self) -> None:
+        """Bound the WAL."""
+        self._wal.enforce()
+
+    def close(self) -> None:
+        """Checkpoint the WAL into the store's file and close the connection."""
+        close_store(self._database)
