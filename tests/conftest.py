@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.migrated_store import each_system
 from tests.support.postgresql import postgresql_address, postgresql_cluster, postgresql_empty, postgresql_programs
 
-__all__ = ["postgresql_address", "postgresql_cluster", "postgresql_empty"]
+__all__ = ["each_system", "postgresql_address", "postgresql_cluster", "postgresql_empty"]
 
 # pytest's workers inherit the runner's width; without it piped tables are as wide as their text.
 os.environ.pop("COLUMNS", None)

@@ -29,8 +29,11 @@ class Backend(Protocol):
         """Return whether the transaction goes on; a system may end one by itself after an error."""
         ...
 
-    def insert_threats(self, rows: Sequence[ThreatRow]) -> int:
-        """Insert threats in their order; return the number of those that the store did not have."""
+    def insert_threats(self, rows: Sequence[ThreatRow]) -> tuple[int, int]:
+        """Insert threats in their order; return the number of those that the store did not have, and the last sequence.
+
+        If it had none of them, their sequences follow on each other.
+        """
         ...
 
     def has_committed(self, changes: Changes) -> bool:

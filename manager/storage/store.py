@@ -217,7 +217,7 @@ class PeeweeStore:
                 if self._backend.has_committed(changes):
                     self._events.recall(len(changes.events))
                 else:
-                    self._projections.advance(changes.threats, self._write(changes))
+                    self._projections.advance(changes.threats, *self._write(changes))
                     self._backend.mark(changes)
             is_committed = True
         finally:
@@ -256,17 +256,17 @@ class PeeweeStore:
         """Close the database."""
         self._backend.close()
 
-    def _write(self, changes: Changes) -> int:
+    def _write(self, changes: Changes) -> tuple[int, int]:
         """Write all rows: first removals, which free hostnames for new agents; then referenced rows before others.
 
-        Return the number of threats that the store did not have.
+        Return the number of threats that the store did not have, and the sequence of the last one.
         """
         write = self._statements.execute_many
         self._organizations.follow(changes.agents.values())
         if changes.removed:
             self._write_removed(changes)
         self._write_agents(changes)
-        inserted = self._backend.insert_threats(changes.threats) if changes.threats else 0
+        inserted = self._backend.insert_threats(changes.threats) if changes.threats else (0, 0)
         self._archive.write(changes)
         self._responses.write(changes)
         self._protection.write(changes)

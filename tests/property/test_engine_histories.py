@@ -55,6 +55,7 @@ from schemas.decoding import decode
 from schemas.http_agents import HttpHeartbeat
 from schemas.limits import MESSAGE_LIMIT
 from tests.support.engine import Bench, prepared_reports
+from tests.support.migrated_store import forgo_durability
 from tests.support.simulated import SimulatedAgent
 
 HISTORIES = int(os.environ.get("PANGUARD_HISTORIES", "100"))
@@ -100,7 +101,7 @@ class EngineHistory(RuleBasedStateMachine):
         structlog.configure(processors=[_drop])
         self.directory = tempfile.TemporaryDirectory()
         self.bench = Bench(Path(self.directory.name))
-        self.bench.database.execute_sql("PRAGMA synchronous = off")
+        forgo_durability(self.bench.database)
         self.agents: list[SimulatedAgent] = []
         self.http_agents: list[str] = []
         self.sent: dict[tuple[str, str], int] = {}
@@ -364,7 +365,7 @@ class EngineHistory(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.bench.crash()
-        self.bench.database.execute_sql("PRAGMA synchronous = off")
+        forgo_durability(self.bench.database)
 
     # Claims.
 

@@ -12,10 +12,11 @@ from peewee import Database
 from manager.domain.protection.forecast import Followups, HostLogin, Lift, forecast, totals
 from manager.domain.protection.measures import ReportedMeasure, ScopedAddress
 from manager.engine.batch import Changes
-from manager.storage.connection import open_reader
 from manager.storage.queries import StoreQueries
 from manager.storage.store import PeeweeStore
-from tests.support.migrated_store import open_migrated
+from tests.support.migrated_store import open_migrated, open_reading
+
+pytestmark = pytest.mark.usefixtures("each_system")
 
 NOW = 1_800_000_000.0
 DAYS = st.integers(0, 31).map(lambda days: NOW - days * 86_400.0)
@@ -59,7 +60,7 @@ class Stores:
 
     def __init__(self, directory: Path) -> None:
         self._database: Database = open_migrated(directory / "panguard.db")
-        self._reader = open_reader(directory / "panguard.db")
+        self._reader = open_reading(directory / "panguard.db")
         self.store = PeeweeStore(self._database, bytes(32))
         self.queries = StoreQueries(self._reader)
 
@@ -73,8 +74,8 @@ class Stores:
 
 
 @pytest.fixture(scope="module")
-def stores() -> Iterator[Stores]:
-    with tempfile.TemporaryDirectory() as directory:
+def stores(each_system: str) -> Iterator[Stores]:
+    with tempfile.TemporaryDirectory(prefix=each_system) as directory:
         stores = Stores(Path(directory))
         yield stores
         stores.close()

@@ -9,6 +9,7 @@ import structlog
 
 from schemas import topics
 from tests.support.engine import Bench
+from tests.support.migrated_store import forgo_durability
 
 ATTACKS, AGENTS = 15, 20
 
@@ -26,7 +27,7 @@ def test_late_reports_open_no_second_incident(tmp_path: Path, seed: int, most: f
     """A third of the reports arrives up to `most` seconds late, after incidents closed and left memory, too."""
     chance = random.Random(seed)  # noqa: S311 -- the same arrivals each time
     bench = Bench(tmp_path)
-    bench.database.execute_sql("PRAGMA synchronous = off")
+    forgo_durability(bench.database)
     token = bench.token()
     agents = [bench.enroll(f"srv-{number}", token) for number in range(AGENTS)]
     for agent in agents:

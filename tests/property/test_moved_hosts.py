@@ -21,6 +21,7 @@ from manager.engine.commands.requests import ChangeAgent, ChangeAllowlist, SetPo
 from manager.errors import ManagerError, StoreUnavailable
 from tests.support.attacks import attack, trusted
 from tests.support.engine import Bench
+from tests.support.migrated_store import forgo_durability
 from tests.support.simulated import SimulatedAgent
 
 ORGANIZATIONS = ("acme", "other")
@@ -38,7 +39,7 @@ class MovedHosts(RuleBasedStateMachine):
     def begin(self) -> None:
         self.directory = tempfile.TemporaryDirectory()
         self.bench = Bench(Path(self.directory.name))
-        self.bench.database.execute_sql("PRAGMA synchronous = off")
+        forgo_durability(self.bench.database)
         self.agents = trusted(self.bench, "a", "b", "c", organization_id="acme")
         self.unused = list(ATTACKERS)
 
@@ -85,7 +86,7 @@ class MovedHosts(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         self.bench.crash()
-        self.bench.database.execute_sql("PRAGMA synchronous = off")
+        forgo_durability(self.bench.database)
         self.bench.pass_time(1)
 
     @invariant()

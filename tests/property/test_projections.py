@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peewee import Database
@@ -17,6 +18,8 @@ from manager.errors import StoreRejected
 from manager.storage import tables
 from manager.storage.store import PeeweeStore
 from tests.support.migrated_store import open_migrated
+
+pytestmark = pytest.mark.usefixtures("each_system")
 
 NOW = 1_800_000_000.0
 PIECE = 4

@@ -29,6 +29,7 @@ from manager.errors import StoreRejected
 from tests.support.attacks import attack, trusted
 from tests.support.engine import Bench
 from tests.support.memory import memory_of
+from tests.support.migrated_store import forgo_durability
 
 ADDRESSES = ("203.0.113.66", "198.51.100.200", "198.51.100.201", "203.0.113.1")
 MEMBERS = ("removed", "responses", "entries_removed", "manual_added", "manual_removed", "revisions", "meta")
@@ -86,7 +87,7 @@ def test_memory_is_as_a_restart_loads_it(batches: list[tuple[list[tuple[str, int
     """After any batches of commands, of each of which the store may reject a kind of change."""
     with tempfile.TemporaryDirectory() as directory:
         bench = Bench(Path(directory))
-        bench.database.execute_sql("PRAGMA synchronous = off")
+        forgo_durability(bench.database)
         agents = trusted(bench, "a", "b", "c")
         attack(bench, *agents[:2])
         attack(bench, *agents[1:], sourceIp="203.0.113.1")

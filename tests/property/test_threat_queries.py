@@ -8,6 +8,7 @@ from itertools import product, takewhile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from peewee import Database
@@ -16,7 +17,6 @@ from manager.domain.agents.agent import Agent, Door, Host, credential_of
 from manager.engine.batch import Changes, ThreatRow
 from manager.engine.ports import PruneOrder
 from manager.storage import tables
-from manager.storage.connection import open_reader
 from manager.storage.queries import StoreQueries
 from manager.storage.queries.summary import PERIODS
 from manager.storage.store import PeeweeStore
@@ -29,7 +29,9 @@ from manager.storage.threat_index.bitmaps import (
     positions,
     unpacked,
 )
-from tests.support.migrated_store import open_migrated
+from tests.support.migrated_store import open_migrated, open_reading
+
+pytestmark = pytest.mark.usefixtures("each_system")
 
 BEGAN = 1_800_000_000.0
 AGENTS = {1: "acme", 2: "acme", 3: "zeta", 4: "beta"}
@@ -117,7 +119,7 @@ def run(steps: list[tuple[str, Any]], check: Any) -> None:
         bench = Bench(Path(name))
         bench.open()
         bench.enroll()
-        reader = open_reader(bench.directory / "panguard.db")
+        reader = open_reading(bench.directory / "panguard.db")
         try:
             for kind, value in steps:
                 bench.do(kind, value)

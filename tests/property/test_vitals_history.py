@@ -14,11 +14,12 @@ from manager.domain.agents.vitals_history import PERIOD, VitalsSample, period_of
 from manager.engine.batch import Changes
 from manager.engine.ports import PruneOrder
 from manager.storage import tables
-from manager.storage.connection import open_reader
 from manager.storage.queries import StoreQueries
 from manager.storage.store import PeeweeStore
 from schemas.model import iso
-from tests.support.migrated_store import open_migrated
+from tests.support.migrated_store import open_migrated, open_reading
+
+pytestmark = pytest.mark.usefixtures("each_system")
 
 NOW = 1_800_000_450.0
 NEWEST = period_of(NOW)
@@ -49,12 +50,12 @@ class Stored:
             for number in (1, 2)
         ]  # fmt: skip
         self.store.commit(Changes(agents={agent.agent_id: agent for agent in agents}))
-        self.queries = StoreQueries(open_reader(path))
+        self.queries = StoreQueries(open_reading(path))
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
-    made = Stored(tmp_path_factory.mktemp("store") / "store.db")
+def stored(each_system: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
+    made = Stored(tmp_path_factory.mktemp(each_system) / "store.db")
     yield made
     made.queries._reader._database.close()
     made.database.close()

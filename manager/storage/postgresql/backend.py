@@ -43,9 +43,10 @@ class PostgresqlBackend:
         """Return whether the transaction goes on; an error in it, also one in a query, has ended it."""
         return bool(self._database.connection().info.transaction_status == TransactionStatus.INTRANS)
 
-    def insert_threats(self, rows: Sequence[ThreatRow]) -> int:
+    def insert_threats(self, rows: Sequence[ThreatRow]) -> tuple[int, int]:
         """Insert threats by COPY."""
-        return len(rows) - len(store_reports(self._database.connection(), rows).known)
+        stored = store_reports(self._database.connection(), rows)
+        return len(rows) - len(stored.known), stored.first + len(rows) - 1
 
     def has_committed(self, changes: Changes) -> bool:
         """Return whether the last commit, which was not answered, took place and was of the same changes."""

@@ -49,15 +49,18 @@ class Projections:
         self._indexes = indexes
         self._recent = RecentThreats(remembered)
 
-    def advance(self, rows: Sequence[ThreatRow] = (), inserted: int = 0) -> None:
+    def advance(self, rows: Sequence[ThreatRow] = (), inserted: int = 0, last: int = 0) -> None:
         """Process whole pieces: at most one, and further pieces to keep up with new threats.
+
+        Where several processes store threats, pieces end at the sequence up to which none can appear any more.
 
         Args:
             rows: the threats of this commit, in the order in which they were inserted.
             inserted: the number of those that the store did not have.
+            last: the sequence of the last of these rows; without any, 0.
         """
         lowest, highest = self._extent()
-        self._recent.add(rows, inserted, highest)
+        self._recent.add(rows, inserted, last)
         progress = self._progress()
         for _ in range(1 + len(progress) * len(rows) // self._piece):
             name = min(progress, key=progress.__getitem__)
@@ -91,7 +94,7 @@ class Projections:
         self._statements.execute("projections.set_progress", (name, last))
 
     def _extent(self) -> tuple[int, int]:
-        ((lowest, highest),) = self._statements.rows("threats.sequences")
+        ((lowest, highest),) = self._statements.rows("projections.extent")
         return lowest, highest
 
     def _progress(self) -> dict[str, int]:

@@ -25,7 +25,7 @@ class RecentThreats:
         self._first = 0
         self._threats: list[RecentThreat] = []
 
-    def add(self, rows: Sequence[ThreatRow], inserted: int, highest: int) -> None:
+    def add(self, rows: Sequence[ThreatRow], inserted: int, last: int) -> None:
         """Add the threats of a commit; if not every row became one, nothing is known of their sequences.
 
         Sequences that do not follow on those in memory, as after a commit that was rolled back, replace them.
@@ -33,11 +33,11 @@ class RecentThreats:
         Args:
             rows: the rows in the order in which they were inserted.
             inserted: the number of those that were inserted; a repeated one is not.
-            highest: the highest sequence in the store.
+            last: the sequence of the last row, if all were inserted.
         """
         if not rows:
             return
-        first = highest - len(rows) + 1
+        first = last - len(rows) + 1
         if inserted != len(rows):
             self._threats.clear()
             return
@@ -45,7 +45,7 @@ class RecentThreats:
             self._threats.clear()
             self._first = first
         self._threats += cast("list[RecentThreat]", map(_members, rows))
-        self.forget_up_to(highest - self._most)
+        self.forget_up_to(last - self._most)
 
     def between(self, first: int, last: int) -> Sequence[RecentThreat] | None:
         """Return the threats from one sequence to another, both included; None if not all of them are here."""

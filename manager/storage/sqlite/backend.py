@@ -29,9 +29,11 @@ class SqliteBackend:
         """Return whether the transaction goes on; SQLite ends one when the disk is full."""
         return bool(self._database.connection().in_transaction)
 
-    def insert_threats(self, rows: Sequence[ThreatRow]) -> int:
+    def insert_threats(self, rows: Sequence[ThreatRow]) -> tuple[int, int]:
         """Insert threats, one by one."""
-        return self._statements.execute_many("threats.insert", rows)
+        inserted = self._statements.execute_many("threats.insert", rows)
+        ((_, last),) = self._statements.rows("threats.sequences")
+        return inserted, last
 
     def has_committed(self, _changes: Changes) -> bool:
         """Return False: a commit that failed wrote nothing."""

@@ -14,6 +14,8 @@ from manager.storage import tables
 from manager.storage.store import PeeweeStore
 from tests.support.migrated_store import open_migrated
 
+pytestmark = pytest.mark.usefixtures("each_system")
+
 NOW = 1_800_000_000.0
 PIECE = 10
 
@@ -90,7 +92,9 @@ def test_a_rejected_batch_leaves_the_projections_unchanged(database: Database, s
         store.commit(threats(first, 8))
     for _ in range(8):
         store.commit(Changes())
-    assert (progress(database)["agents"], counted(database)) == (40, 40)
+    done = progress(database)["agents"]
+    ((taken_in,),) = database.execute_sql(f"SELECT count(*) FROM threat WHERE sequence <= {done}").fetchall()
+    assert counted(database) == taken_in > 40 - PIECE
 
 
 def test_threats_are_counted_before_they_are_pruned(database: Database, store: PeeweeStore) -> None:

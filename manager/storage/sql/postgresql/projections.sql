@@ -8,3 +8,7 @@ INSERT INTO projection_progress (name, last) VALUES (%s, %s) ON CONFLICT (name) 
 
 -- name: restart
 UPDATE projection_progress SET last = 0;
+
+-- name: extent
+-- The lowest sequence, and the one up to which every threat is visible to the next statement or will never be.
+SELECT coalesce((SELECT min(sequence) FROM threat), 0), low_water_mark();

@@ -8,3 +8,9 @@ INSERT INTO projection_progress (name, last) VALUES (?, ?) ON CONFLICT (name) DO
 
 -- name: restart
 UPDATE projection_progress SET last = 0;
+
+-- name: extent
+-- The lowest and the highest sequence; each is one look at an end of the table.
+SELECT
+    coalesce((SELECT min(sequence) FROM threat), 0),
+    coalesce((SELECT max(sequence) FROM threat), 0);
