@@ -1,6 +1,6 @@
 """Client address of a request: the peer's address, or the one that a trusted proxy forwards."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv6Network
 
 from manager.domain.networks import NetworkSet, network_of
@@ -17,14 +17,25 @@ class ClientAddresses:
     Args:
         trusted: networks whose hosts may register without a token.
         proxies: networks of the proxies whose `X-Forwarded-For` is trusted.
+        forwarded: returns the client's address of a request that another manager has passed on; None of any other.
     """
 
-    def __init__(self, trusted: Iterable[str] = (), proxies: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        trusted: Iterable[str] = (),
+        proxies: Iterable[str] = (),
+        forwarded: Callable[[Headers], str | None] | None = None,
+    ) -> None:
         self._trusted = NetworkSet(trusted)
         self._proxies = NetworkSet(proxies)
+        self._forwarded = forwarded
 
     def address(self, client: tuple[str, int] | None, headers: Headers) -> str:
         """Return the client's address in normal form: the nearest hop that is not a trusted proxy."""
+        if self._forwarded is not None:
+            passed_on = self._forwarded(headers)
+            if passed_on is not None:
+                return passed_on
         peer = client[0] if client else ""
         if not self._proxies or not self._is_in(self._proxies, peer):
             return peer

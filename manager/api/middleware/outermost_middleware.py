@@ -110,7 +110,7 @@ class OutermostMiddleware:
         headers = dict(scope["headers"])
         signed_in = self._sessions.caller(scope, headers)
         caller = self._admission.admit(scope["path"], scope["client"], headers, signed_in)
-        _refuse_large_body(headers, self._body_limit)
+        refuse_large_body(headers, self._body_limit)
         if b"%2f" in scope["raw_path"].lower():  # an encoded slash is no separator (RFC 3986), and ids contain none
             raise NotFound(_NOT_FOUND)
         hot, agent_id = self._hot_route(scope)
@@ -120,7 +120,7 @@ class OutermostMiddleware:
             await self._app(scope, _limited(receive, self._body_limit), send)
             return
         scope["route"] = hot
-        body = await _whole_body(receive, self._body_limit)
+        body = await whole_body(receive, self._body_limit)
         command = hot.prepare(agent_id, caller, headers, body)
         status, content = command.render(await self._engine.submit(command.request))
         start = [JSON, (b"content-length", b"%d" % len(content))]
@@ -154,7 +154,13 @@ class _DefaultHeaders:
         await self._send(message)
 
 
-async def _whole_body(receive: Receive, limit: int) -> bytes:
+async def whole_body(receive: Receive, limit: int) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        BodyTooLarge: it exceeds the limit.
+        ClientDisconnect: the client left before its end.
+    """
     message = await receive()
     body: bytes = message.get("body", b"")
     while message.get("more_body"):
@@ -183,7 +189,8 @@ def _limited(receive: Receive, limit: int) -> Callable[[], Awaitable[Message]]:
     return receive_limited
 
 
-def _refuse_large_body(headers: Headers, limit: int) -> None:
+def refuse_large_body(headers: Headers, limit: int) -> None:
+    """Raise BodyTooLarge for a declared length beyond the limit."""
     given = headers.get(b"content-length", b"")
     if given.isdigit() and int(given[:20]) > limit:
         raise BodyTooLarge

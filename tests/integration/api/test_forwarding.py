@@ -1,0 +1,191 @@
+"""Requests that a manager which stands by passes on to the leader, over real sockets."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.types import Receive, Scope, Send
+
+from manager.api.authentication import Credentials
+from manager.api.forwarding import FORWARDED, ForwardingCodes, Leader, LeaderProxy
+from manager.api.middleware.client_address import ClientAddresses
+from manager.api.serving.server import ApiServer
+from manager.api.standby import StandbyApp, StandbyServices
+from tests.support.waiting import eventually
+
+KEY = bytes(range(32))
+NOW = 1_800_000_000.0
+
+
+class LeadingApp:
+    """Answers with what it was sent, or with a stream that goes on until the client leaves."""
+
+    def __init__(self) -> None:
+        codes = ForwardingCodes(KEY, "leader-1", lambda: NOW)
+        self.addresses = ClientAddresses(forwarded=codes.address)
+        self.seen: list[dict[str, Any]] = []
+        self.release = threading.Event()
+        self.left = threading.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            for kind in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{kind}.complete"})
+            return
+        message = await receive()
+        headers = dict(scope["headers"])
+        self.seen.append(
+            {
+                "method": scope["method"],
+                "target": scope["raw_path"] + b"?" + scope["query_string"],
+                "headers": headers,
+                "body": message["body"],
+                "address": self.addresses.address(scope["client"], headers),
+            }
+        )
+        if scope["path"] == "/broken":
+            raise RuntimeError("ends without an answer")
+        start = [(b"x-own", b"of the leader"), (b"content-type", b"text/plain")]
+        await send({"type": "http.response.start", "status": 201, "headers": start})
+        await send({"type": "http.response.body", "body": b"first;", "more_body": True})
+        if scope["path"] == "/stream":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self.left.set()
+            return
+        await send({"type": "http.response.body", "body": b"last"})
+
+
+class StandingBy:
+    """A stand-by in front of a leader, both on real sockets."""
+
+    def __init__(self, leading: LeadingApp) -> None:
+        self.leading = leading
+        self.leader_server = ApiServer(leading, "127.0.0.1", 0)
+        self.leader_server.start()
+        self.leader: Leader | None = Leader("leader-1", self.leader_server.url)
+        codes = ForwardingCodes(KEY, "standby-1", lambda: NOW)
+        self.server = ApiServer(
+            StandbyApp(
+                StandbyServices(
+                    leader=lambda: self.leader,
+                    group=lambda: {"role": "standby", "leader": None, "managers": []},
+                    not_ready=lambda: None if self.leader else "no manager leads just now",
+                    credentials=lambda: Credentials("the admin token", lambda _digest: None),
+                    addresses=ClientAddresses(),
+                    proxy=lambda: LeaderProxy(codes, None),
+                    registry=CollectorRegistry(),
+                    version="0.1.0",
+                    uptime=lambda: 1.0,
+                )
+            ),
+            "127.0.0.1",
+            0,
+        )
+        self.server.start()
+
+    def stop(self) -> None:
+        self.server.stop()
+        self.leader_server.stop()
+
+
+@pytest.fixture
+def standing_by() -> Iterator[StandingBy]:
+    both = StandingBy(LeadingApp())
+    yield both
+    both.stop()
+
+
+@pytest.fixture
+def client(standing_by: StandingBy) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=standing_by.server.url, timeout=60, trust_env=False) as open_client:
+        yield open_client
+
+
+def test_a_request_is_passed_on_whole(standing_by: StandingBy, client: httpx2.Client) -> None:
+    """The leader sees method, target, headers and body, and the address of the client; the client sees its answer."""
+    answer = client.put("/api/x%2Fy?a=1&b=%20", content=b"body", headers={"Authorization": "Bearer t", "X-Mine": "1"})
+    assert (answer.status_code, answer.text) == (201, "first;last")
+    assert answer.headers["x-own"] == "of the leader"
+    (seen,) = standing_by.leading.seen
+    assert (seen["method"], seen["target"], seen["body"]) == ("PUT", b"/api/x%2Fy?a=1&b=%20", b"body")
+    assert seen["headers"][b"authorization"] == b"Bearer t"
+    assert seen["headers"][b"x-mine"] == b"1"
+    assert seen["headers"][b"host"] == standing_by.server.url.removeprefix("http://").encode()
+    assert seen["address"] == "127.0.0.1"
+
+
+def test_a_stream_is_passed_on_as_it_comes_and_ends_with_its_client(
+    standing_by: StandingBy, client: httpx2.Client
+) -> None:
+    """The first piece arrives while the stream goes on; the leader notices that the client leaves."""
+    with client.stream("GET", "/stream") as answer:
+        assert next(answer.iter_raw()) == b"first;"
+        assert not standing_by.leading.left.is_set()
+    eventually(standing_by.leading.left.is_set, what="the leader's stream ends")
+
+
+def test_a_large_body_is_refused(standing_by: StandingBy, client: httpx2.Client) -> None:
+    """A body over 1 MiB is answered 413 here, declared or not."""
+    assert client.post("/api/x", content=b"x" * (1024 * 1024 + 1)).status_code == 413
+    assert client.post("/api/x", content=iter([b"x" * 700_000] * 2)).status_code == 413
+    assert standing_by.leading.seen == []
+
+
+def test_without_a_leader_the_client_is_told_to_come_again(standing_by: StandingBy, client: httpx2.Client) -> None:
+    """503 with Retry-After, while no leader is known, and while the known one does not answer."""
+    url, standing_by.leader = standing_by.leader, None
+    answer = client.get("/api/agents")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert answer.json()["error"].startswith("no manager leads just now")
+    assert client.get("/health/ready").status_code == 503
+    assert url is not None
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        standing_by.leader = Leader("leader-1", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        answer = client.get("/api/agents")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert "does not answer" in answer.json()["error"]
+
+
+def test_a_request_that_was_passed_on_is_not_passed_on_again(standing_by: StandingBy, client: httpx2.Client) -> None:
+    """Two managers that take each other for the leader send nothing around in a circle."""
+    standing_by.leader = Leader("standby-1", standing_by.server.url)
+    answer = client.get("/api/agents")
+    assert answer.status_code == 503
+    assert answer.json()["error"].startswith("no manager leads just now")
+
+
+def test_only_managers_of_the_database_state_an_address() -> None:
+    """A code by another key, for another receiver, of another address or of an hour ago names nobody."""
+    leading = LeadingApp()
+    good = ForwardingCodes(KEY, "standby-1", lambda: NOW).sign("leader-1", "192.0.2.9")
+    assert leading.addresses.address(("198.51.100.1", 1), {FORWARDED: good}) == "192.0.2.9"
+    for wrong in (
+        ForwardingCodes(bytes(32), "standby-1", lambda: NOW).sign("leader-1", "192.0.2.9"),
+        ForwardingCodes(KEY, "standby-1", lambda: NOW).sign("leader-2", "192.0.2.9"),
+        ForwardingCodes(KEY, "standby-1", lambda: NOW - 3600).sign("leader-1", "192.0.2.9"),
+        good.replace(b"192.0.2.9", b"192.0.2.8"),
+        good[:-1],
+        b"",
+        b"\xff\xfe",
+    ):
+        assert leading.addresses.address(("198.51.100.1", 1), {FORWARDED: wrong}) == "198.51.100.1"
+
+
+def test_a_standby_answers_for_itself(standing_by: StandingBy, client: httpx2.Client) -> None:
+    """Health needs no token and says the role; metrics need one."""
+    health = client.get("/health").json()
+    assert health["role"] == health["data"]["role"] == "standby"
+    assert client.get("/health/live").json()["data"] == {"live": True}
+    assert client.get("/metrics").status_code == 401
+    assert client.get("/metrics", headers={"Authorization": "Bearer wrong"}).status_code == 401
+    assert client.get("/metrics", headers={"Authorization": "Bearer the admin token"}).status_code == 200
+    assert client.post("/health").status_code == 405
+    assert client.get("/health").headers["x-content-type-options"] == "nosniff"
+    assert standing_by.leading.seen == []

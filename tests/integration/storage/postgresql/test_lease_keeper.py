@@ -1,0 +1,99 @@
+"""The keeper of the lease on a real database, with shortened times."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+
+from manager.domain.lease import LeaseTimes
+from manager.runtime.lease_keeper import LeaseKeeper
+from manager.storage.postgresql.address import DatabaseAddress
+from manager.storage.postgresql.lease import LeaseTable, Member
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.postgresql
+
+TIMES = LeaseTimes(renew_every=0.4, retry_every=0.2, leads_for=3.0, free_after=4.0, read_every=0.2, read_gap=3.5)
+
+Start = Callable[[str], LeaseKeeper]
+
+
+@pytest.fixture
+def start(postgresql_address: DatabaseAddress) -> Iterator[Start]:
+    """Provide a function that starts a keeper; at the end all are closed."""
+    started: list[LeaseKeeper] = []
+
+    def begin(name: str) -> LeaseKeeper:
+        member = Member(name, f"host-{name}", f"http://{name}:8443", "mqtt://broker", "0.1.0", (), "standby")
+        keeper = LeaseKeeper(LeaseTable(postgresql_address), member, time.monotonic, times=TIMES)
+        keeper.start()
+        started.append(keeper)
+        return keeper
+
+    yield begin
+    for keeper in started:
+        keeper.close()
+
+
+def test_one_leads_and_the_others_know_it(start: Start) -> None:
+    """The first takes the free lease at once; both know who leads and who stands by."""
+    one = start("a")
+    eventually(one.leads, what="the first leads")
+    two = start("b")
+    eventually(lambda: two.leader() is not None and len(two.group.members) == 2, what="both are known")  # type: ignore[union-attr]
+    leader = two.leader()
+    assert leader is not None
+    assert (leader.id, leader.role) == ("a", "leader")
+    eventually(lambda: one.group is not None and one.group.others("a"), what="the leader knows the other")
+    assert one.group is not None
+    assert [(member.id, member.role) for member in one.group.others("a")] == [("b", "standby")]
+    assert not two.leads()
+
+
+def test_a_release_hands_over_at_once_and_a_silence_in_time(start: Start) -> None:
+    """After an orderly end the next takes the lease; after a silence it does so too, and the silent one has lost it."""
+    one = start("a")
+    eventually(one.leads, what="the first leads")
+    two = start("b")
+    eventually(lambda: two.leader() is not None, what="the second knows the first")
+    one.close()
+    eventually(two.leads, what="the second leads")
+    assert two.tenure is not None
+    assert two.tenure.epoch == 2
+    three = start("c")
+    two._stop.set()  # as a process that stands still does
+    two._thread.join(60)
+    eventually(three.leads, what="the third leads")
+    assert not two.leads()
+    assert two._table.renew(two.tenure.row) is None
+
+
+def test_lost_connections_move_no_leadership(start: Start, postgresql_address: DatabaseAddress) -> None:
+    """A leader whose connections are ended goes on in the same epoch."""
+    one = start("a")
+    eventually(one.leads, what="the first leads")
+    start("b")
+    for _ in range(5):
+        with psycopg.connect(postgresql_address.url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = 'panguard lease'"
+            )
+        tenure = one.tenure
+        assert tenure is not None
+        beat = tenure.row.beat
+        eventually(lambda before=beat: one.tenure.row.beat > before, what="another renewal")  # type: ignore[misc, union-attr]
+    assert one.leads()
+    assert one.tenure is not None
+    assert one.tenure.epoch == 1
+
+
+def test_a_deleted_lease_ends_the_leadership(start: Start, postgresql_address: DatabaseAddress) -> None:
+    """A holder that does not find its row has lost the lease for good."""
+    one = start("a")
+    eventually(one.leads, what="the first leads")
+    with psycopg.connect(postgresql_address.url, autocommit=True) as connection:
+        connection.execute("UPDATE lease SET epoch = epoch + 1, holder = 'stranger'")
+    eventually(lambda: one.tenure is not None and one.tenure.ended, what="the end is noticed")
+    assert not one.leads()
