@@ -96,6 +96,10 @@ class MqttDoor:
             return f"the broker {self.address} is not connected: {self.link.last_error or 'connecting'}"
         return self._dynamic_security.problem if self._dynamic_security is not None else None
 
+    def warning(self) -> str | None:
+        """Return the sentence on another manager that tries to use this broker; None without one."""
+        return self._rivals.warning()
+
     def tick(self) -> None:
         """Log once if the broker admits no agent."""
         plugin = self._dynamic_security
@@ -209,6 +213,7 @@ class MqttDoor:
 
     def _on_presence(self, payload: bytes) -> None:
         """Handle another manager's presence: disconnect if it was first, else publish this manager's presence again."""
+        self._rivals.note(payload)
         conflict = self._rivals.conflict(payload, with_earlier_only=True)
         if conflict is not None:
             self.link.withdraw(conflict)

@@ -124,7 +124,8 @@ class Manager:
         fleet = self._fleet
         damage = [] if self._health.damage is None else [self._health.damage]
         foreign = fleet.foreign_key_warning()
-        lasting = (*fleet.warnings.values(), *([] if foreign is None else [foreign]))
+        rival = self.mqtt_door.warning()
+        lasting = (*fleet.warnings.values(), *(each for each in (foreign, rival) if each is not None))
         sentences = (*lasting, *fleet.document_warnings.sentences)
         named = {name for document in tuple(fleet.policies.documents.values()) for name in channels_named(document)}
         return [*damage, *sentences, *self.notifier.warnings(named)]
