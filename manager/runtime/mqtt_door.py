@@ -26,6 +26,7 @@ from manager.runtime import clock
 from manager.runtime.transport_security import EMBEDDED, Transport, reachable
 from manager.runtime.version import VERSION
 from manager.settings import Settings
+from manager.storage.location import location_record
 from manager.storage.store import PeeweeStore
 from schemas.model import utc
 from schemas.presence import ManagerPresence
@@ -151,7 +152,7 @@ class MqttDoor:
                 "publish_bytes": _HEADROOM * settings.agent_bytes,
                 "publish_burst": settings.agent_burst / _HEADROOM,
             },
-            "access": {"store": str(self._directory.store), "users": users},
+            "access": {"store": location_record(settings.store), "users": users},
             **({} if files is None else {"certificate": str(files.certificate), "key": str(files.key)}),
         }
 
