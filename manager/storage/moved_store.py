@@ -69,3 +69,9 @@ def mark_moved(database: sqlite3.Connection, move: Move) -> None:
     database.execute("INSERT INTO meta (key, value) VALUES (?, ?)", (_KEY, json.dumps(move._asdict())))
     applied = datetime.fromtimestamp(move.at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
     database.execute("INSERT INTO schema_migration (name, applied) VALUES (?, ?)", (_MIGRATION, applied))
+
+
+def unmark_moved(database: sqlite3.Connection) -> None:
+    """Remove the marker, in the transaction of the caller."""
+    database.execute("DELETE FROM meta WHERE key = ?", (_KEY,))
+    database.execute("DELETE FROM schema_migration WHERE name = ?", (_MIGRATION,))
