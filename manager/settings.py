@@ -196,7 +196,7 @@ class Settings(BaseSettings):
     suspension: Seconds = Field(
         60, gt=0, description="seconds that a flooding agent is suspended at the broker (Mosquitto)"
     )
-    batch_limit: int = Field(2000, ge=1, le=10_000, description="most messages in one transaction")
+    batch_limit: int = Field(4000, ge=1, le=10_000, description="most messages in one transaction")
     notifications: NotificationTables = Field(
         default_factory=dict, description="channels of notifications by name: tables of the settings file"
     )
