@@ -9,9 +9,9 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from manager.storage.postgresql.address import DatabaseAddress
 from schemas.keys import AgentKeys
 from schemas.topics import PREFIX, TABLE, Role
-from manager.storage.postgresql.address import DatabaseAddress
 from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.waiting import eventually
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from psycopg.pq import TransactionStatus
 
 from manager.engine.batch import Changes, ThreatRow
-from manager.storage.postgresql.connection import PostgresqlStore
+from manager.storage.postgresql.connection import PostgresqlStore, driver_errors
 from manager.storage.postgresql.reports import store_reports
 from manager.storage.postgresql.retention import PostgresqlRetention
 from manager.storage.statements import Statements
@@ -45,7 +45,8 @@ class PostgresqlBackend:
 
     def insert_threats(self, rows: Sequence[ThreatRow]) -> tuple[int, int]:
         """Insert threats by COPY."""
-        stored = store_reports(self._database.connection(), rows)
+        with driver_errors:
+            stored = store_reports(self._database.connection(), rows)
         return len(rows) - len(stored.known), stored.first + len(rows) - 1
 
     def has_committed(self, changes: Changes) -> bool:
@@ -53,7 +54,8 @@ class PostgresqlBackend:
         if self._unanswered is None:
             return False
         mark, earlier = self._unanswered
-        found = self._database.connection().execute(_LOCK_MARK, (_MARK,)).fetchall()
+        with driver_errors:
+            found = self._database.connection().execute(_LOCK_MARK, (_MARK,)).fetchall()
         return changes is earlier and found == [(mark,)]
 
     def mark(self, changes: Changes) -> None:
