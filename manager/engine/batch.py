@@ -118,6 +118,12 @@ class Changes:
     vitals_history: list[VitalsSample] = field(default_factory=list)
     removed: list[Agent] = field(default_factory=list)
     threats: list[ThreatRow] = field(default_factory=list)
+    elsewhere: dict[int, ThreatRow] = field(default_factory=dict)
+    """Threats that another process stored and this batch decides on, by sequence."""
+    corrections: dict[int, ThreatRow] = field(default_factory=dict)
+    """Those of them whose event time or ignored indicators differ from the stored row, by sequence."""
+    decided: list[tuple[int, int]] = field(default_factory=list)
+    """The ranges of sequences that are decided with this batch, both ends included; gaps are among them."""
     measures: dict[tuple[int, str], tuple[ReportedMeasure, float]] = field(default_factory=dict)
     """The measures of new reports with their times of receipt, by agent number and report id."""
     logins: list[HostLogin] = field(default_factory=list)
@@ -163,10 +169,16 @@ class Changes:
     """The mutes that began or ended, and when."""
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
+    @property
+    def new_threats(self) -> list[ThreatRow]:
+        """The threats that this batch decides on, whichever process stored them."""
+        return [*self.threats, *self.elsewhere.values()] if self.elsewhere else self.threats
+
     def __bool__(self) -> bool:
         """Return whether there is any change to write."""
         return bool(
             self.threats
+            or self.decided
             or self.agents
             or self.stated
             or self.vitals
@@ -284,8 +296,6 @@ class Batch:
             lengths: what `lengths` returned before it.
         """
         undone, events, passing, history, audit, lifts = lengths
-        if len(self.undo) == undone:
-            return
         changes = self.changes
         told = (*changes.events[events:], *self.passing_events[passing:])
         records = (*changes.history[history:], *changes.audit[audit:], *changes.lifts[lifts:])

@@ -119,6 +119,8 @@ class Context:
     decided_submissions: list[Submission] = field(default_factory=list)
     new_reports: deque[tuple[ReceivedReport, ThreatRow]] = field(default_factory=deque)
     """Reports that will be stored with this batch and are not correlated yet."""
+    stored_elsewhere: list[tuple[int, ReceivedReport, ThreatRow]] = field(default_factory=list)
+    """Reports that another process stored and this batch decides on: sequence, report and row."""
     stored: list[tuple[str, str]] = field(default_factory=list)
     """Agent id and report id of MQTT reports that are stored with this batch or were before."""
     refused: list[tuple[str, str, str]] = field(default_factory=list)

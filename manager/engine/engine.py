@@ -24,6 +24,7 @@ from manager.engine.flood_control import FloodSuspensions, RegistrationThrottle
 from manager.engine.inbox import Command, Inbound, Inbox
 from manager.engine.messages import clone_events, reports
 from manager.engine.messages.handlers import dispatch, record_gathered
+from manager.engine.messages.stored_elsewhere import StoredElsewhere
 from manager.engine.origin import MANAGER
 from manager.engine.outgoing.after_commit import AfterCommit
 from manager.engine.outgoing.threat_events import ThreatEvents
@@ -106,6 +107,7 @@ class Engine:
             blocklist_messages=self._blocklist_messages,
         )
         self._threat_events = ThreatEvents(settings.receipt_interval, fleet.registry.find_by_number)
+        self.stored_elsewhere = StoredElsewhere(store)
         self.system_events = SystemEvents()
         self._uncommitted: Context | None = None
         self._available = True
@@ -169,7 +171,8 @@ class Engine:
     def has_work(self) -> bool:
         """Whether a step has work to do now."""
         held = self.inbox.registrations if self._registration_throttle.is_held else 0
-        return len(self.inbox) > held or self._policies.has_work or self._write_behind.has_work
+        waits = len(self.inbox) > held or self.stored_elsewhere.has_work
+        return waits or self._policies.has_work or self._write_behind.has_work
 
     @property
     def can_commit(self) -> bool:
@@ -254,6 +257,8 @@ class Engine:
         with isolated(self.fleet.counters, "gathered heartbeats"):
             record_gathered(context)
             self.inbox.add_flooding(context.flooding)
+        with isolated(self.fleet.counters, "reports stored elsewhere"):
+            self.stored_elsewhere.take(context, now)
         for tick in self._ticks:
             with isolated(self.fleet.counters, "tick"):
                 tick(context, now)

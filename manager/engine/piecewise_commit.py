@@ -55,7 +55,7 @@ class PiecewiseCommit:
         self._context = context
         self._kept: list[ThreatRow] = []
         self._dropped_agents: set[str] = set()
-        pieces = [*_other_pieces(context.batch), *_report_pieces(context)]
+        pieces = [*_other_pieces(context.batch), *_report_pieces(context), *_decided_pieces(context.batch.changes)]
         self._groups = [pieces] if pieces else []
         """A stack: the next group is the last one."""
 
@@ -298,6 +298,17 @@ def _report_pieces(context: Context) -> Iterator[Piece]:
         yield from _report_piece(rows, submission.reports, context.batch.changes.measures)
     for key in list(rows):
         yield _piece_of((rows.pop(key),), context)
+
+
+def _decided_pieces(changes: Changes) -> Iterator[Piece]:
+    """Yield the corrections of threats that another process stored, and last that they were decided.
+
+    A process that ends before decides on them again: an incident that they opened is open by then.
+    """
+    for sequence, row in changes.corrections.items():
+        yield Piece(Changes(corrections={sequence: row}), row.threat_id)
+    if changes.decided:
+        yield Piece(Changes(decided=changes.decided), "decided")
 
 
 def _report_piece(

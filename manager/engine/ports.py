@@ -14,7 +14,7 @@ from manager.domain.policies.fleet_policies import Revision, Scope, Sections
 from manager.domain.response import EmergencyEntry, Response
 from manager.domain.response.evidence_index import Observed
 from manager.domain.response.manual_blocks import ManualBlock
-from manager.engine.batch import Changes, Publication, Recognition
+from manager.engine.batch import Changes, Publication, Recognition, ThreatRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,18 @@ class PruneOrder:
     ids: int
     rows: int
     vitals_before: float = 0.0
+
+
+class WaitingReports(NamedTuple):
+    """Reports that other processes stored and the leader has not decided on, in the order of storing.
+
+    Attributes:
+        rows: Each with its sequence.
+        ranges: The ranges of sequences, both ends included, in which there are no others.
+    """
+
+    rows: list[tuple[int, ThreatRow]]
+    ranges: list[tuple[int, int]]
 
 
 class Archive(History, Protocol):
@@ -180,6 +192,14 @@ class Store(Protocol):
 
     def known_reports(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], bytes]:
         """Return the content digests of the given (agent number, threat id) pairs that are known as stored.
+
+        Raises:
+            StoreUnavailable: the store cannot be read just now.
+        """
+        ...
+
+    def waiting_reports(self, limit: int) -> WaitingReports:
+        """Return at most `limit` reports that other processes stored and no commit has decided on.
 
         Raises:
             StoreUnavailable: the store cannot be read just now.

@@ -62,7 +62,7 @@ class TimedStore(PeeweeStore):
         began = time.perf_counter()
         super().commit(changes)
         self._histograms.commits.observe(time.perf_counter() - began)
-        lags = [row.received_at - row.event_time for row in changes.threats if row.time_known]
+        lags = [row.received_at - row.event_time for row in changes.new_threats if row.time_known]
         if lags:
             self._histograms.lag.observe(max(0.0, *lags))
 

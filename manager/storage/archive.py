@@ -13,6 +13,7 @@ from manager.domain.policies.fleet_policies import Revision, Scope
 from manager.domain.response.evidence_index import Observed
 from manager.domain.response.response_changes import Response
 from manager.engine.batch import Changes, Recognition
+from manager.storage.hand_over import HandOver
 from manager.storage.health import StoreHealth
 from manager.storage.responses import response_of_row
 from manager.storage.statements import Params, Statements
@@ -31,12 +32,14 @@ class StoredArchive:
     Args:
         statements: the statements of the writer's database.
         health: translates errors.
+        hand_over: where other processes store threats, too; those that are not decided yet are left out of reports.
     """
 
-    def __init__(self, statements: Statements, health: StoreHealth) -> None:
+    def __init__(self, statements: Statements, health: StoreHealth, hand_over: HandOver) -> None:
         self._statements = statements
         self._health = health
         self.epochs = ThreatEpochs(statements, health)
+        self._hand_over = hand_over
 
     def write(self, changes: Changes) -> None:
         """Shift the stored incidents, then write incidents and their new members."""
@@ -170,8 +173,17 @@ class StoredArchive:
         names = [indicator.value]
         if indicator.kind == "technique":
             names = [name for (name,) in self._rows("threats.techniques_of", {"value": indicator.value})]
-        streams = [self._reports(indicator, name, epoch, start, end) for name in names for epoch in self.epochs.list()]
+        streams = [self._reports(indicator, name, epoch, start, end) for name in names for epoch in self._spans()]
         return streams[0] if len(streams) == 1 else merge(*streams, key=_event_time, reverse=True)
+
+    def _spans(self) -> list[Epoch]:
+        """Return the epochs, without the threats that are not decided."""
+        spans = self._hand_over.decided_spans
+        return [
+            Epoch(first - 1, last, epoch.shift)
+            for epoch in self.epochs.list()
+            for first, last in spans(epoch.after, epoch.last)
+        ]
 
     def _reports(self, indicator: Indicator, name: str, epoch: Epoch, start: float, end: float) -> Iterator[PastReport]:
         """Yield an indicator's reports of one epoch, with times of the current clock."""

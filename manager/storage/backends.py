@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from peewee import Database
 
 from manager.engine.batch import Changes, ThreatRow
+from manager.storage.hand_over import InsertedThreats
 from manager.storage.pruning import SystemRetention
 from manager.storage.sqlite.backend import SqliteBackend
 from manager.storage.statements import Statements, system_of
@@ -29,10 +30,13 @@ class Backend(Protocol):
         """Return whether the transaction goes on; a system may end one by itself after an error."""
         ...
 
-    def insert_threats(self, rows: Sequence[ThreatRow]) -> tuple[int, int]:
-        """Insert threats in their order; return the number of those that the store did not have, and the last sequence.
+    def insert_threats(self, rows: Sequence[ThreatRow]) -> InsertedThreats:
+        """Insert threats in their order, as far as the store does not have them.
 
         If it had none of them, their sequences follow on each other.
+
+        Raises:
+            StoreRejected: another process has stored a threat with the id of one of them and another content.
         """
         ...
 

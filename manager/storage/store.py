@@ -13,11 +13,12 @@ from manager.domain.agents.registry import RemovedAgent
 from manager.domain.console_sessions import ConsoleSession
 from manager.domain.policies.fleet_policies import Revision, Scope, Sections, check_shape
 from manager.engine.batch import Changes
-from manager.engine.ports import Pruned, PruneOrder, Snapshot, StoredPolicy, StoreSizes
+from manager.engine.ports import Pruned, PruneOrder, Snapshot, StoredPolicy, StoreSizes, WaitingReports
 from manager.errors import StoreRejected, StoreUnavailable
 from manager.storage.archive import StoredArchive
 from manager.storage.backends import Fence, backend_for
 from manager.storage.events import EVENTS_KEPT, StoredEvents
+from manager.storage.hand_over import HandOver, InsertedThreats
 from manager.storage.health import StoreHealth
 from manager.storage.location import location_of
 from manager.storage.notifications import StoredNotifications
@@ -29,7 +30,7 @@ from manager.storage.pruning import Pruner
 from manager.storage.responses import StoredResponses
 from manager.storage.rows import AgentRows, SecretCipher, TokenRows, access_row, access_token, stated_row, vitals_row
 from manager.storage.sealed_values import SealedValues
-from manager.storage.statements import Statements
+from manager.storage.statements import Statements, system_of
 from manager.storage.threat_index import indexer
 from manager.storage.threat_index.bitmaps import SLICE
 from manager.storage.threat_index.indexer import ThreatIndexer
@@ -80,7 +81,8 @@ class PeeweeStore:
             piece,
             remembered,
         )
-        self._archive = StoredArchive(statements, self.health)
+        self._hand_over = HandOver(statements, enabled=system_of(database) != "sqlite")
+        self._archive = StoredArchive(statements, self.health, self._hand_over)
         self._protection = StoredProtection(statements)
         self._pruner = Pruner(
             database,
@@ -117,6 +119,7 @@ class PeeweeStore:
 
     def _load(self) -> Snapshot:
         rows = self._statements.rows
+        self._hand_over.reload()
         with self.health.content("agent"):  # one row at a time: all of them at once would leave the heap in pieces
             agents, agents_locked = _decoded_rows(self._agents.to_agent, self._statements.each("agents.load"))
         with self.health.content("enrollment_token"):
@@ -180,6 +183,15 @@ class PeeweeStore:
             rows = self._statements.rows("threats.known", params)
         return {(row[0], row[1]): bytes(row[2]) for row in rows if (row[0], row[1]) in wanted}
 
+    def waiting_reports(self, limit: int) -> WaitingReports:
+        """Return at most `limit` reports that other processes stored and no commit has decided on.
+
+        Raises:
+            StoreUnavailable: the database cannot be read.
+        """
+        with self.health.errors("be read"):
+            return self._hand_over.waiting(limit)
+
     def begin(self) -> None:
         """Begin the transaction of the next `commit` and acquire the write lock.
 
@@ -216,13 +228,16 @@ class PeeweeStore:
                     raise StoreUnavailable("the store ended the transaction by itself: an access in it failed")
                 if self._backend.has_committed(changes):
                     self._events.recall(len(changes.events))
+                    self._hand_over.reload()
                 else:
-                    self._projections.advance(changes.threats, *self._write(changes))
+                    new, last = self._write(changes)
+                    self._projections.advance(changes.threats, new, last, self._hand_over.up_to)
                     self._backend.mark(changes)
             is_committed = True
         finally:
             if not is_committed:
                 self._organizations.clear()
+            self._hand_over.end(is_committed=is_committed)
         _forget_stored(changes)
         self._backend.after_commit()
 
@@ -266,7 +281,8 @@ class PeeweeStore:
         if changes.removed:
             self._write_removed(changes)
         self._write_agents(changes)
-        inserted = self._backend.insert_threats(changes.threats) if changes.threats else (0, 0)
+        inserted = self._backend.insert_threats(changes.threats) if changes.threats else InsertedThreats(0, 0, [])
+        self._hand_over.write(changes, inserted.ranges)
         self._archive.write(changes)
         self._responses.write(changes)
         self._protection.write(changes)
@@ -282,7 +298,7 @@ class PeeweeStore:
         if changes.dead_letters:
             write("dead_letters.insert", changes.dead_letters)
             self._statements.execute("dead_letters.prune", (DEAD_LETTERS_KEPT,))
-        return inserted
+        return inserted.new, inserted.last
 
     def _write_agents(self, changes: Changes) -> None:
         write = self._statements.execute_many

@@ -101,3 +101,9 @@ def _new_store() -> bytes:
         migrate(database, path)
         close_store(database)
         return path.read_bytes()
+
+
+def address_of(path: Path) -> DatabaseAddress:
+    """Return the address of the database that stands for a store."""
+    assert _Present.databases is not None
+    return _Present.databases.of(path)

@@ -6,7 +6,7 @@ with the same bytes means the same, so it needs no parser. Measured in docs/perf
 
 import re
 
-from manager.api.agents.fast_lane import BODY_LIMIT, FastRequest, RequestHead
+from manager.api.agents.fast_lane import BODY_LIMIT, FastRequest
 
 HEAD_LIMIT = 2048
 """The largest head that is kept, in bytes; each connection keeps at most `HEADS_KEPT`."""
@@ -26,15 +26,15 @@ class RepeatedHead:
     Args:
         before: from the request line to the content length.
         after: from there to the empty line, which ends the head.
-        head: what the parser and the fast lane made of it.
+        request: a request with this head.
     """
 
-    __slots__ = ("_after", "_before", "_head")
+    __slots__ = ("_after", "_before", "_request")
 
-    def __init__(self, before: bytes, after: bytes, head: RequestHead) -> None:
+    def __init__(self, before: bytes, after: bytes, request: FastRequest) -> None:
         self._before = before
         self._after = after
-        self._head = head
+        self._request = request
 
     @classmethod
     def of(cls, data: bytes, request: FastRequest) -> "RepeatedHead | None":
@@ -46,7 +46,7 @@ class RepeatedHead:
         length = _LENGTH.search(head)
         if length is None or int(length[1]) != body:
             return None
-        return cls(head[: length.start(1)], head[length.end(1) :], request.head)
+        return cls(head[: length.start(1)], head[length.end(1) :], request.again(b""))
 
     def match(self, data: bytes) -> FastRequest | None:
         """Return the request in `data` if that is this head and exactly its body; else None."""
@@ -61,4 +61,4 @@ class RepeatedHead:
         length, body = int(digits), data[end + len(after) :]
         if length != len(body) or length > BODY_LIMIT:
             return None
-        return FastRequest(self._head, body)
+        return self._request.again(body)

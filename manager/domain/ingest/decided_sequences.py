@@ -71,6 +71,12 @@ class DecidedSequences:
         else:
             self._ranges[begin:end] = [(first, last)]
 
+    def within(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Yield the ranges between two sequences that were decided, in order."""
+        for begin, end in ((0, self.up_to), *self._ranges):
+            if max(begin, first) <= min(end, last):
+                yield max(begin, first), min(end, last)
+
     def gaps(self, last: int) -> Iterator[tuple[int, int]]:
         """Yield the ranges up to a sequence that were not decided, in order."""
         first = self.up_to + 1

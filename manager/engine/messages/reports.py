@@ -10,7 +10,7 @@ from typing import TypeGuard
 
 import structlog
 
-from manager.domain.agents.clock_offset import Untimely
+from manager.domain.agents.clock_offset import STEP, Untimely
 from manager.domain.correlation import vouched_bits
 from manager.domain.correlation.allowlist import ignored_bits
 from manager.domain.correlation.indicators import indicators_of, normal_address, normal_hash
@@ -113,21 +113,58 @@ def process_reports(
         for report in intake.failed:
             context.dead_letter(THREATS.below_root(report.agent.agent_id), FAILURE, report.document.encode())
         for report, row in intake.new:
-            ignored = _ignored(context, report, row)
-            new = row._replace(ignored=ignored) if ignored else row
-            context.batch.changes.threats.append(new)
-            context.new_reports.append((report, new))
-            response = report.report.response
-            if response is not None and not isinstance(response, str):
-                _record_measure(context, report, new)
-            threat_alerts.announce(context, report, new)
-            _count_for_agent(context, report)
+            context.batch.changes.threats.append(_accept(context, report, row))
         context.decided_submissions += context.submissions
         context.reports, context.submissions = [], []
+    _accept_stored_elsewhere(context)
     while context.new_reports:
         report, row = context.new_reports[0]
         correlate(context, report, row)
         context.new_reports.popleft()
+
+
+def _accept(context: Context, report: ReceivedReport, row: ThreatRow) -> ThreatRow:
+    """Add what follows from a new report to the batch; return its row with its ignored indicators."""
+    ignored = _ignored(context, report, row)
+    new = row._replace(ignored=ignored) if ignored else row
+    context.new_reports.append((report, new))
+    response = report.report.response
+    if response is not None and not isinstance(response, str):
+        _record_measure(context, report, new)
+    threat_alerts.announce(context, report, new)
+    _count_for_agent(context, report)
+    return new
+
+
+def _accept_stored_elsewhere(context: Context) -> None:
+    """Accept the reports that another process stored; what it could not know is corrected in their rows."""
+    changes = context.batch.changes
+    for sequence, report, row in context.stored_elsewhere:
+        try:
+            new = _accept(context, report, event_row(report, row))
+        except Exception:
+            log.exception("report_failed", agent_id=report.agent.agent_id, report_id=row.threat_id)
+            context.fleet.counters["reports_failed"] += 1
+            context.dead_letter(THREATS.below_root(report.agent.agent_id), FAILURE, report.document.encode())
+            continue
+        changes.elsewhere[sequence] = new
+        if new != row:
+            changes.corrections[sequence] = new
+    context.stored_elsewhere = []
+
+
+def event_row(received: ReceivedReport, row: ThreatRow) -> ThreatRow:
+    """Return the row of a report that another process stored, with the event time by its agent's clock offset.
+
+    The other process had the offset of some seconds before, or none. Within the exactness of offsets its time is kept.
+    """
+    agent, timestamp = received.agent, received.report.timestamp.timestamp()
+    event_time, known = agent.clock.event_time(timestamp, row.received_at)
+    if known and not (row.time_known and abs(event_time - row.event_time) <= STEP):
+        row = row._replace(event_time=event_time, time_known=True)
+    lag = row.received_at - row.event_time
+    agent.untimely = _untimely(row.received_at - timestamp, lag, known=row.time_known)
+    return row
 
 
 def _record_measure(context: Context, received: ReceivedReport, row: ThreatRow) -> None:
@@ -162,8 +199,12 @@ def _ignored(context: Context, received: ReceivedReport, row: ThreatRow) -> int:
 
 def exclude_from_correlation(context: Context, row: ThreatRow) -> None:
     """Store a report on which the rules failed so that no restart or late report correlates it."""
-    threats = context.batch.changes.threats
-    threats[threats.index(row)] = row._replace(ignored=NOT_CORRELATED)
+    changes, excluded = context.batch.changes, row._replace(ignored=NOT_CORRELATED)
+    for sequence, each in changes.elsewhere.items():
+        if each is row:
+            changes.elsewhere[sequence] = changes.corrections[sequence] = excluded
+            return
+    changes.threats[changes.threats.index(row)] = excluded
 
 
 def _count_for_agent(context: Context, received: ReceivedReport) -> None:
@@ -192,21 +233,17 @@ def _decide_one(intake: ReportIntake, report: ReceivedReport, known: dict[Report
 
 
 def _decide_submission(intake: ReportIntake, submission: Submission, known: dict[ReportKey, bytes], now: float) -> None:
-    new: dict[ReportKey, ReceivedReport] = {}
+    seen: dict[ReportKey, bytes] = {}
     for index, report in enumerate(submission.reports):
         key = report_key(report)
-        stored_digest = known.get(key)
-        if stored_digest is None:
-            stored_digest = new.setdefault(key, report).digest
-        if stored_digest != report.digest:
+        if known.get(key, report.digest) != report.digest or seen.setdefault(key, report.digest) != report.digest:
             intake.refused_count += 1
             submission.refuse(index, OTHER_CONTENT)
             return
-    rows = [(report, _row(report, now)) for report in new.values()]
+    new = {report_key(each): (each, _row(each, now)) for each in submission.reports if report_key(each) not in known}
     intake.repeated_count += len(submission.reports) - len(new)
-    intake.new += rows
-    for key, report in new.items():
-        known[key] = report.digest
+    intake.new += new.values()
+    known.update({key: report.digest for key, (report, _) in new.items()})
 
 
 def _row(received: ReceivedReport, now: float) -> ThreatRow:

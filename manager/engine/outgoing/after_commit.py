@@ -121,10 +121,11 @@ class AfterCommit:
 
     def _count_threats(self, context: Context, now: Instant) -> None:
         """Count stored threats."""
-        rows = context.batch.changes.threats
-        if rows:
-            held_back.record_stored(self._fleet, rows, now)
-            self._fleet.counters["threats_stored"] += len(rows)
+        changes = context.batch.changes
+        if changes.new_threats:
+            held_back.record_stored(self._fleet, changes.new_threats, now)
+            self._fleet.counters["threats_stored"] += len(changes.threats)
+            self._fleet.counters["threats_stored_elsewhere"] += len(changes.elsewhere)
 
     def _announce_events(self, batch: Batch) -> None:
         for row in (*batch.changes.events, *batch.passing_events):

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from psycopg.pq import TransactionStatus
 
 from manager.engine.batch import Changes, ThreatRow
-from manager.storage.postgresql.connection import PostgresqlStore, driver_errors
+from manager.errors import StoreRejected
+from manager.storage.hand_over import InsertedThreats
+from manager.storage.postgresql.connection import PostgresqlStore
 from manager.storage.postgresql.reports import store_reports
 from manager.storage.postgresql.retention import PostgresqlRetention
 from manager.storage.statements import Statements
@@ -14,6 +16,7 @@ from manager.storage.statements import Statements
 _MARK = "commit_mark"
 """Key of the single value that names the last commit."""
 
+_SEQUENCE = "SELECT sequence FROM threat WHERE threat_id = %s AND agent_number = %s"
 _LOCK_MARK = "SELECT value FROM meta WHERE key = %s FOR UPDATE"
 
 
@@ -43,19 +46,29 @@ class PostgresqlBackend:
         """Return whether the transaction goes on; an error in it, also one in a query, has ended it."""
         return bool(self._database.connection().info.transaction_status == TransactionStatus.INTRANS)
 
-    def insert_threats(self, rows: Sequence[ThreatRow]) -> tuple[int, int]:
-        """Insert threats by COPY."""
-        with driver_errors:
-            stored = store_reports(self._database.connection(), rows)
-        return len(rows) - len(stored.known), stored.first + len(rows) - 1
+    def insert_threats(self, rows: Sequence[ThreatRow]) -> InsertedThreats:
+        """Insert threats by COPY; an ingest worker may have stored some since they were looked up.
+
+        Raises:
+            StoreRejected: a worker has stored another content under the id of one.
+        """
+        connection = self._database.connection()
+        stored = store_reports(connection, rows)
+        ranges = [(stored.first, stored.first + len(rows) - 1)]
+        for place, digest in stored.known.items():
+            row = rows[place]
+            if digest != row.digest:
+                raise StoreRejected(f"another report of this agent has the id {row.threat_id}")
+            found = connection.execute(_SEQUENCE, (row.threat_id, row.agent_number)).fetchall()
+            ranges += [(sequence, sequence) for (sequence,) in found]
+        return InsertedThreats(len(rows) - len(stored.known), ranges[0][1], ranges)
 
     def has_committed(self, changes: Changes) -> bool:
         """Return whether the last commit, which was not answered, took place and was of the same changes."""
         if self._unanswered is None:
             return False
         mark, earlier = self._unanswered
-        with driver_errors:
-            found = self._database.connection().execute(_LOCK_MARK, (_MARK,)).fetchall()
+        found = self._database.connection().execute(_LOCK_MARK, (_MARK,)).fetchall()
         return changes is earlier and found == [(mark,)]
 
     def mark(self, changes: Changes) -> None:

@@ -49,7 +49,9 @@ class Projections:
         self._indexes = indexes
         self._recent = RecentThreats(remembered)
 
-    def advance(self, rows: Sequence[ThreatRow] = (), inserted: int = 0, last: int = 0) -> None:
+    def advance(
+        self, rows: Sequence[ThreatRow] = (), inserted: int = 0, last: int = 0, up_to: int | None = None
+    ) -> None:
         """Process whole pieces: at most one, and further pieces to keep up with new threats.
 
         Where several processes store threats, pieces end at the sequence up to which none can appear any more.
@@ -58,8 +60,10 @@ class Projections:
             rows: the threats of this commit, in the order in which they were inserted.
             inserted: the number of those that the store did not have.
             last: the sequence of the last of these rows; without any, 0.
+            up_to: the sequence up to which threats have their final values; None for all.
         """
         lowest, highest = self._extent()
+        highest = highest if up_to is None else min(highest, up_to)
         self._recent.add(rows, inserted, last)
         progress = self._progress()
         for _ in range(1 + len(progress) * len(rows) // self._piece):

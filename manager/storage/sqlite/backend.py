@@ -6,6 +6,7 @@ from peewee import Database
 
 from manager.engine.batch import Changes, ThreatRow
 from manager.storage.connection import close_store
+from manager.storage.hand_over import InsertedThreats
 from manager.storage.sqlite.retention import SqliteRetention
 from manager.storage.statements import Statements
 from manager.storage.wal_bound import WalBound
@@ -29,11 +30,11 @@ class SqliteBackend:
         """Return whether the transaction goes on; SQLite ends one when the disk is full."""
         return bool(self._database.connection().in_transaction)
 
-    def insert_threats(self, rows: Sequence[ThreatRow]) -> tuple[int, int]:
-        """Insert threats, one by one."""
+    def insert_threats(self, rows: Sequence[ThreatRow]) -> InsertedThreats:
+        """Insert threats, one by one; no other process stores any."""
         inserted = self._statements.execute_many("threats.insert", rows)
         ((_, last),) = self._statements.rows("threats.sequences")
-        return inserted, last
+        return InsertedThreats(inserted, last, [])
 
     def has_committed(self, _changes: Changes) -> bool:
         """Return False: a commit that failed wrote nothing."""

@@ -103,3 +103,17 @@ ON CONFLICT (threat_id, agent_id) DO UPDATE SET at = excluded.at, author = exclu
 
 -- name: delete_recognition
 DELETE FROM recognized_threat WHERE threat_id = %s AND agent_id = %s;
+
+-- name: low_water_mark
+-- The sequence up to which every threat is visible to the next statement, or will never be.
+SELECT low_water_mark();
+
+-- name: between
+-- Threats of a range of sequences, in the order of `ThreatRow`.
+SELECT sequence, agent_number, threat_id, digest, event_time, received_at, time_known, type, severity, confidence,
+    technique, source_ip, file_hash, document, ignored, vouched
+FROM threat WHERE sequence BETWEEN %(first)s AND %(last)s ORDER BY sequence LIMIT %(limit)s;
+
+-- name: correct
+-- What the leader alone knows of a threat that an ingest worker stored; the time of receipt finds its partition.
+UPDATE threat SET event_time = %s, time_known = %s, ignored = %s WHERE sequence = %s AND received_at = %s;

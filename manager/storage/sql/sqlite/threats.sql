@@ -113,3 +113,17 @@ ON CONFLICT (threat_id, agent_id) DO UPDATE SET at = excluded.at, author = exclu
 
 -- name: delete_recognition
 DELETE FROM recognized_threat WHERE threat_id = ? AND agent_id = ?;
+
+-- name: low_water_mark
+-- The sequence up to which every threat is visible: there is one writer.
+SELECT coalesce(max(sequence), 0) FROM threat;
+
+-- name: between
+-- Threats of a range of sequences, in the order of `ThreatRow`.
+SELECT sequence, agent_number, threat_id, digest, event_time, received_at, time_known, type, severity, confidence,
+    technique, source_ip, file_hash, document, ignored, vouched
+FROM threat WHERE sequence BETWEEN :first AND :last ORDER BY sequence LIMIT :limit;
+
+-- name: correct
+-- What the leader alone knows of a threat that an ingest worker stored; the time of receipt finds its partition.
+UPDATE threat SET event_time = ?, time_known = ?, ignored = ? WHERE sequence = ? AND received_at = ?;

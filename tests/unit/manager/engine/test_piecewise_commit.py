@@ -15,7 +15,7 @@ from manager.engine.batch import Batch, Changes
 from manager.engine.commands.access_requests import CreateAccess
 from manager.engine.commands.http_agent_requests import RegisterAgent, StoreReports
 from manager.engine.commands.requests import CreateToken, DeregisterAgent, RecognizeThreat, SetPolicy
-from manager.engine.piecewise_commit import _other_pieces
+from manager.engine.piecewise_commit import _decided_pieces, _other_pieces
 from manager.errors import StoreRejected, StoreUnavailable
 from schemas import topics
 from tests.support.engine import Bench, prepared_reports
@@ -109,8 +109,8 @@ class Row(tuple[str, ...]):
         return () if name.startswith("__") else Row([name])
 
 
-MEMBERS = [each for each in dataclasses.fields(Changes) if each.name not in {"threats", "measures"}]
-"""What a transaction writes, except reports, whose pieces are made from the context."""
+MEMBERS = [each for each in dataclasses.fields(Changes) if each.name not in {"threats", "measures", "elsewhere"}]
+"""What a transaction writes, except reports, whose pieces are made from the context; those of others are stored."""
 
 
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.name)
@@ -120,7 +120,7 @@ def test_each_change_of_a_batch_is_in_a_piece(member: dataclasses.Field[Any]) ->
     empty = getattr(batch.changes, member.name)
     whole = {row: row} if isinstance(empty, dict) else [row] if isinstance(empty, list) else row
     setattr(batch.changes, member.name, whole)
-    found = [getattr(piece.changes, member.name) for piece in _other_pieces(batch)]
+    found = [getattr(piece.changes, member.name) for piece in (*_other_pieces(batch), *_decided_pieces(batch.changes))]
     assert whole in found
 
 
