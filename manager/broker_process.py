@@ -1,13 +1,13 @@
 """Entry point of the embedded broker's process: wires the broker to the agents' logins in the store."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from manager.broker import accounts
 from manager.broker.access import AccessControl, Authenticator
 from manager.broker.process import main
 from manager.storage.agent_logins import AgentLogins
+from manager.storage.location import location_from
 from schemas.topics import Principal, Role
 
 
@@ -15,9 +15,9 @@ def build_access(config: Mapping[str, Any]) -> tuple[Authenticator, AccessContro
     """Return authentication and access control: the accounts of the configuration, and the agents in its `store`.
 
     Args:
-        config: the configuration's `access` member; `store` is the path of the manager's database.
+        config: the configuration's `access` member; `store` is the record of the store's place.
     """
-    logins = AgentLogins(Path(config["store"]))
+    logins = AgentLogins(location_from(config["store"]))
 
     def find_agent(agent_id: str) -> accounts.Account | None:
         login = logins.find(agent_id)

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from manager.data_directory import DataDirectory
 from manager.errors import SetupError
-from manager.storage.connection import close_store, open_store
+from manager.storage.connection import close_store
 from manager.storage.health import StoreHealth, start_errors
-from manager.storage.migrate import migrate
+from manager.storage.location import StoreLocation
+from manager.storage.opening import open_migrated_store
 from manager.storage.sealed_values import count_sealed, open_secrets, reseal
 
 
@@ -18,32 +19,35 @@ class KeyRotation(NamedTuple):
     secrets: int
 
 
-def rotate_key_file(directory: Path, key_file: Path | None, *, dry_run: bool = False) -> KeyRotation:
+def rotate_key_file(
+    directory: Path, key_file: Path | None, store: StoreLocation | None = None, *, dry_run: bool = False
+) -> KeyRotation:
     """Seal the store with a new key in the key file.
 
     Args:
         directory: the data directory.
         key_file: the path of the key file; by default the one in the data directory.
+        store: the place of the store; by default the SQLite file in the data directory.
         dry_run: change nothing, except that an earlier rotation is completed.
 
     Raises:
         DataDirectoryInUse: a manager runs.
         SetupError: there is no store, or the key file is not the store's.
     """
-    if not DataDirectory(directory).store.exists():
+    store = store or DataDirectory(directory).store
+    if isinstance(store, Path) and not store.exists():
         raise SetupError(f"there is no store in {directory}: name the manager's data directory by --data-dir")
     with DataDirectory(directory, key_file) as data:
-        health = StoreHealth(data.store)
+        health = StoreHealth(store)
         with start_errors(health):
             health.check_at_start(used=data.was_used)
             if data.key_file.read() is None and data.key_file.next.read() is None:
                 raise SetupError(f"the key file {data.key_file.path} is missing: put it back, or name it by --key-file")
-            database = open_store(data.store)
+            database = open_migrated_store(store)
             try:
-                migrate(database, data.store)
                 if dry_run:
-                    open_secrets(database, data.key_file, data.store)
+                    open_secrets(database, data.key_file, store)
                     return KeyRotation(data.key_file.path, count_sealed(database))
-                return KeyRotation(data.key_file.path, reseal(database, data.key_file, data.store))
+                return KeyRotation(data.key_file.path, reseal(database, data.key_file, store))
             finally:
                 close_store(database)

@@ -14,8 +14,9 @@ from manager.provisioning import mosquitto_files
 from manager.provisioning.logins import Login, agent_login, manager_login, observer_login, registration_login
 from manager.provisioning.mosquitto_files import Listeners
 from manager.provisioning.roles import AccessRole, organization_role, shared_roles
-from manager.storage.connection import open_reader
 from manager.storage.health import StoreHealth, start_errors
+from manager.storage.location import StoreLocation
+from manager.storage.opening import open_store_reader
 from manager.storage.sealed_values import key_for
 from manager.storage.store import PeeweeStore
 from manager.tls.directory import AUTHORITY, TlsDirectory
@@ -54,6 +55,7 @@ def prepare(
     user: str | None = None,
     copy_certificate: bool = False,
     key_file: Path | None = None,
+    store: StoreLocation | None = None,
     once: bool = False,
     force: bool = False,
 ) -> Prepared:
@@ -69,6 +71,7 @@ def prepare(
         user: owner of the files, and the user that Mosquitto runs as; by default yours, for root `mosquitto`.
         copy_certificate: copy certificate and key into the broker's directory, instead of naming the manager's files.
         key_file: the manager's key file; by default the one in its data directory.
+        store: the store's place; by default the SQLite file in the data directory.
         once: keep the files of an earlier call, except the copied certificate.
         force: replace the files of an earlier call.
 
@@ -94,7 +97,7 @@ def prepare(
     if found is None:
         raise SetupError(f"{mosquitto_files.PLUGIN} is not found: install Mosquitto, or name the file by --plugin")
     with _locked(data_directory, key_file) as data:
-        agents = [agent for agent in _agents(data) if agent_login(agent) is not None]
+        agents = [agent for agent in _agents(data, store or data.store) if agent_login(agent) is not None]
         logins = [
             manager_login(data.new_broker_password()),
             observer_login(*data.observer_credential()),
@@ -128,14 +131,16 @@ def _owner(user: str | None) -> str | None:
     return mosquitto_files.DEFAULT_USER if mosquitto_files.user_exists(mosquitto_files.DEFAULT_USER) else "root"
 
 
-def _agents(data: DataDirectory) -> list[Agent]:
-    if not data.store.exists():
+def _agents(data: DataDirectory, store: StoreLocation) -> list[Agent]:
+    if isinstance(store, Path) and not store.exists():
         return []
-    health = StoreHealth(data.store)
+    health = StoreHealth(store)
     with start_errors(health):
         health.check_at_start(used=data.was_used)
-        store_key = derive(key_for(data.key_file, data.store), b"store")
-        with closing(open_reader(data.store)) as database:
+        with closing(open_store_reader(store)) as database:
+            if not database.table_exists("agent"):
+                return []
+            store_key = derive(key_for(data.key_file, store, database), b"store")
             return PeeweeStore(database, store_key, health=health).load().agents
 
 

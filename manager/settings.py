@@ -9,9 +9,13 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from manager.data_directory import DataDirectory
 from manager.domain.agents.registry import Takeover
 from manager.domain.networks import network_of
 from manager.domain.response import OrganizationResponse
+from manager.errors import SetupError
+from manager.storage.location import StoreLocation
+from manager.storage.postgresql.address import database_address
 from schemas.durations import parse_seconds
 from schemas.loopback import is_loopback
 
@@ -31,6 +35,15 @@ def default_data_directory() -> Path:
 def _listed(value: object) -> object:
     """Parse a comma-separated list."""
     return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+
+def _database(url: str | None) -> str | None:
+    if url is not None:
+        try:
+            return database_address(url).url
+        except SetupError as error:
+            raise ValueError(str(error)) from None  # pydantic would quote the URL of the cause
+    return None
 
 
 def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
@@ -59,6 +72,13 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=default_data_directory, description="directory of the keys and the store")
     key_file: Path | None = Field(
         None, description="file with the key that seals the secrets in the store; default manager.key in data_dir"
+    )
+    database: Annotated[str | None, AfterValidator(_database)] = Field(
+        None,
+        description="the store in PostgreSQL: postgresql://USER@HOST:PORT/NAME; default an SQLite file in data_dir",
+    )
+    database_password_file: Path | None = Field(
+        None, description="file with the password of the database's user; default libpq's password file"
     )
     host: str = Field("127.0.0.1", description="address that both doors listen on")
     port: int = Field(8443, ge=0, le=65535, description="HTTP port; 0 takes a free one")
@@ -176,10 +196,21 @@ class Settings(BaseSettings):
     suspension: Seconds = Field(
         60, gt=0, description="seconds that a flooding agent is suspended at the broker (Mosquitto)"
     )
-    batch_limit: int = Field(2000, ge=1, le=10_000, description="most messages in one transaction")
+    batch_limit: int = Field(4000, ge=1, le=10_000, description="most messages in one transaction")
     notifications: NotificationTables = Field(
         default_factory=dict, description="channels of notifications by name: tables of the settings file"
     )
+
+    @property
+    def store(self) -> StoreLocation:
+        """The place of the store.
+
+        Raises:
+            SetupError: the file of the database's password cannot be read.
+        """
+        if self.database is None:
+            return DataDirectory(self.data_dir).store
+        return database_address(self.database, self.database_password_file)
 
     @property
     def on_loopback(self) -> bool:

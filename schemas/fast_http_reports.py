@@ -55,14 +55,10 @@ class FastHttpReport(Struct, rename="camel", forbid_unknown_fields=True, frozen=
     stamp: str | None = field(name="timestamp", default=None)
 
 
-class FastHttpEvents(Struct, rename="camel", forbid_unknown_fields=True, frozen=True, gc=False):
+class FastHttpEvents(FastHttpReport, rename="camel", forbid_unknown_fields=True, frozen=True, gc=False):
     """A request body: one report of the page's shape, or several in `threats`."""
 
-    threat: FastHttpThreat | None = None
-    id: _Id | None = None
-    agent_id: str | None = None
-    response: _Word | FastHttpResponse | None = None
-    stamp: str | None = field(name="timestamp", default=None)
+    threat: FastHttpThreat = _ABSENT
     threats: Annotated[list[FastHttpReport], Meta(max_length=EVENTS_IN_ONE)] | None = None
     sent: str | None = field(name="sentAt", default=None)
     reported: str | None = field(name="reportedAt", default=None)
@@ -80,9 +76,7 @@ class FastHttpEvents(Struct, rename="camel", forbid_unknown_fields=True, frozen=
     @property
     def reports(self) -> Sequence[FastHttpReport]:
         """The reports, in the order of the body."""
-        if self.threats is not None or self.threat is None:
-            return self.threats or ()
-        return (FastHttpReport(self.threat, self.id, self.agent_id, self.response, self.stamp),)
+        return (self,) if self.threats is None else self.threats
 
 
 class _Document(Struct, rename="camel", omit_defaults=True, gc=False):
@@ -109,10 +103,10 @@ def fast_events(body: bytes, agent_id: str) -> FastHttpEvents | None:
         return None
     try:
         events = _decode(body)
-        if not _has_one_shape(events) or not _are_moments(events.sent, events.reported):
+        if not _has_one_shape(events) or not _is_moment(events.sent) or not _is_moment(events.reported):
             return None
         for report in events.reports:
-            if report.agent_id not in {None, agent_id} or not _is_in_order(report):
+            if (report.agent_id is not None and report.agent_id != agent_id) or not _is_in_order(report):
                 return None
             _complete(report.threat, report.response)
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -144,9 +138,9 @@ def stored_moment(text: str) -> str:
 def _has_one_shape(events: FastHttpEvents) -> bool:
     """Return whether a body has one report, or several and no member of a single one."""
     if events.threats is None:
-        return events.threat is not None
+        return events.threat is not _ABSENT
     single = events.threat, events.id, events.agent_id, events.response, events.stamp
-    return single == (None, None, None, None, None)
+    return single == (_ABSENT, None, None, None, None)
 
 
 def _is_in_order(report: FastHttpReport) -> bool:
@@ -154,12 +148,12 @@ def _is_in_order(report: FastHttpReport) -> bool:
     return (
         is_plain_threat(report.threat)
         and (response is None or is_plain_response(response))
-        and (report.stamp is None or is_plain_time(report.stamp))
+        and _is_moment(report.stamp)
     )
 
 
-def _are_moments(*given: str | None) -> bool:
-    return all(text is None or is_plain_time(text) for text in given)
+def _is_moment(text: str | None) -> bool:
+    return text is None or is_plain_time(text)
 
 
 def _complete(threat: FastHttpThreat, response: str | FastHttpResponse | None) -> None:

@@ -166,6 +166,9 @@ class ManagerPresence(WireModel):
     since: Timestamp | None = None
     """The start time of the process."""
 
+    epoch: Count | None = None
+    """The number of its leadership, where several managers may have one store; a successor has a higher one."""
+
 
 class ManagerKeys(WireModel):
     """The manager's public keys, base64url, signed by `sign_key`.

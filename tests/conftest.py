@@ -9,9 +9,23 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.migrated_store import each_system
-from tests.support.postgresql import postgresql_address, postgresql_cluster, postgresql_empty, postgresql_programs
+from tests.support.postgresql import (
+    manager_database,
+    module_manager_database,
+    postgresql_address,
+    postgresql_cluster,
+    postgresql_empty,
+    postgresql_programs,
+)
 
-__all__ = ["each_system", "postgresql_address", "postgresql_cluster", "postgresql_empty"]
+__all__ = [
+    "each_system",
+    "manager_database",
+    "module_manager_database",
+    "postgresql_address",
+    "postgresql_cluster",
+    "postgresql_empty",
+]
 
 # pytest's workers inherit the runner's width; without it piped tables are as wide as their text.
 os.environ.pop("COLUMNS", None)

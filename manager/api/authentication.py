@@ -78,6 +78,11 @@ def _holder(access: AccessToken) -> Caller:
     return Caller(access.name, None, access.role, frozenset(access.organizations) or None, access.digest)
 
 
+def token_digest(token: str) -> bytes:
+    """Return the SHA-256 of a token's text, by which it is looked up and compared."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
 _UNKNOWN = bytes(32)
 """The digest compared for an unknown token, so that every token costs the same comparisons."""
 
@@ -113,7 +118,10 @@ class Credentials:
 
     def identify(self, token: str) -> Caller | None:
         """Return the holder of a token; None for an unknown, expired or revoked one. The use is noted."""
-        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        return self.identify_digest(token_digest(token))
+
+    def identify_digest(self, digest: bytes) -> Caller | None:
+        """Return the holder of the token with this `token_digest`, as `identify` does."""
         agent = self._bearer(digest)
         access = self._access.find(digest)
         is_access = hmac.compare_digest(digest, _UNKNOWN if access is None else access.digest)

@@ -174,7 +174,7 @@ def require_admin_or_self(caller: Caller | None, agent_id: str) -> Caller:
     """
     if caller is None:
         raise Unauthorized
-    if not caller.is_admin and caller.agent_id != agent_id:
+    if caller.agent_id != agent_id and not caller.is_admin:
         raise Forbidden
     return caller
 

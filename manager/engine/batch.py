@@ -296,6 +296,8 @@ class Batch:
             lengths: what `lengths` returned before it.
         """
         undone, events, passing, history, audit, lifts = lengths
+        if len(self.undo) == undone:
+            return
         changes = self.changes
         told = (*changes.events[events:], *self.passing_events[passing:])
         records = (*changes.history[history:], *changes.audit[audit:], *changes.lifts[lifts:])

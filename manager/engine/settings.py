@@ -16,7 +16,7 @@ class EngineSettings:
 
     sweep_interval: float = 30.0
     write_behind: float = 5.0
-    batch_limit: int = 2000
+    batch_limit: int = 4000
     batch_bytes: int = 2 * MIB
     registrations_in_batch: int = 50
     dead_letters_in_batch: int = 50

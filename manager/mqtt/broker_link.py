@@ -19,8 +19,8 @@ from manager.domain.instant import Instant
 from manager.engine.batch import Publication
 from manager.engine.inbox import Inbound, Inbox
 from manager.mqtt.broker_address import BrokerAddress
-from manager.mqtt.connect_attempt import ConnectAttempt
-from manager.mqtt.paho_client import BufferedClient
+from manager.mqtt.connect_attempt import ConnectAttempt, certificate_end
+from manager.mqtt.paho_client import NOT_LEADING, BufferedClient
 from manager.mqtt.retained_cleanup import REGISTRATIONS, RetainedCleanup, is_left_behind
 from schemas.errors import TopicError
 from schemas.limits import MIB
@@ -86,6 +86,7 @@ class BrokerLink:
         before_connect: called before each connection, in a thread; returns a reason not to connect, or None.
         filters: the subscriptions, which may be shared.
         clean_session: whether the session ends with the connection.
+        may_publish: returns whether this manager leads; one that does not drops what is buffered, and does not connect.
     """
 
     def __init__(
@@ -105,7 +106,9 @@ class BrokerLink:
         before_connect: Callable[[], str | None] | None = None,
         filters: Filters = ALL,
         clean_session: bool = False,
+        may_publish: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._may_publish = may_publish
         self._filters = filters
         self._clean_session = clean_session
         self.address = address
@@ -162,7 +165,9 @@ class BrokerLink:
 
     def poll(self, timeout: float) -> None:
         """Wait at most `timeout` seconds for an event, and read messages as far as the inbox has room."""
-        if self._client is None:
+        if self._client is not None and not self._may_publish():
+            self._lost(self._client, NOT_LEADING)
+        if self._client is None and self._may_publish():
             self._connect()
         client = self._client
         if client is None:
@@ -193,7 +198,7 @@ class BrokerLink:
 
     def publish(self, publication: Publication) -> None:
         """Publish a message; without a connection it is lost."""
-        if self._client is not None:
+        if self._client is not None and self._may_publish():
             self._client.send(
                 publication.topic,
                 publication.payload,
@@ -248,13 +253,14 @@ class BrokerLink:
                 self._generation += 1
                 self._client = attempt.client
                 self._answer_due = self._now.monotonic + self._settings.answer_timeout
-                self.peer_expires_at = _certificate_end(attempt.client.socket())
+                self.peer_expires_at = certificate_end(attempt.client.socket())
             else:
                 self._failed(attempt.error)
 
     def _new_client(self) -> BufferedClient:
         client_id, username, password = self._login
         client = BufferedClient(client_id, clean_session=self._clean_session)
+        client.may_send = self._may_publish
         client.username_pw_set(username, password)
         if self._will is not None:
             client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retained)
@@ -392,9 +398,3 @@ def _has_more(client: BufferedClient) -> bool:
     poller = select.poll()
     poller.register(cast("socket.socket", client.socket()), select.POLLIN)
     return bool(poller.poll(_IDLE_MILLISECONDS))
-
-
-def _certificate_end(sock: object) -> float | None:
-    """Return the expiry of the peer's certificate, in seconds since 1970; None without TLS."""
-    certificate = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
-    return float(ssl.cert_time_to_seconds(str(certificate["notAfter"]))) if certificate else None

@@ -74,3 +74,9 @@ class ConnectAttempt:
         sock = cast("socket.socket | None", self.client.socket())
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def certificate_end(sock: object) -> float | None:
+    """Return the expiry of the peer's certificate, in seconds since 1970; None without TLS."""
+    certificate = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
+    return float(ssl.cert_time_to_seconds(str(certificate["notAfter"]))) if certificate else None

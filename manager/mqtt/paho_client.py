@@ -28,6 +28,8 @@ another."""
 
 Confirm = Callable[[], None]
 
+NOT_LEADING = "this manager does not lead: it publishes nothing, and connects once it leads"
+
 
 class BufferedClient(Client):
     """One connection; one thread calls `receive`, `process`, `flush` and `loop_misc`.
@@ -52,6 +54,8 @@ class BufferedClient(Client):
         self.unconfirmed = 0
         self.pending = False
         self._has_received = False
+        self.may_send: Callable[[], bool] = lambda: True
+        """Asked before each piece that is sent; where it says no, what is buffered is dropped with the connection."""
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -139,13 +143,15 @@ class BufferedClient(Client):
         """Send buffered bytes, as far as the socket accepts them now.
 
         Raises:
-            OSError: the connection is closed.
+            OSError: the connection is closed, or nothing may be sent any more.
         """
         self._require_socket()
         if self.want_write():
             self.loop_write()
         with contextlib.suppress(BlockingIOError):
             while self._outbound:
+                if not self.may_send():  # before each piece: a process can stand still for a minute between two
+                    raise ConnectionAbortedError(NOT_LEADING)
                 del self._outbound[: super()._sock_send(bytes(self._outbound[:_CHUNK]))]
 
     def check_keep_alive(self, *, reading: bool) -> None:
@@ -213,6 +219,6 @@ class BufferedClient(Client):
         """Send buffered bytes before paho closes the socket, which it does right after its DISCONNECT."""
         if self._sock is not None:
             with contextlib.suppress(OSError):
-                while self._outbound:
+                while self._outbound and self.may_send():
                     del self._outbound[: super()._sock_send(bytes(self._outbound))]
         super()._sock_close()

@@ -2,6 +2,9 @@
 
 Both would answer the same agents. A manager's presence contains the ids of its store and of its process, and its start
 time. The manager that started later does not connect, or disconnects.
+
+Managers of one database are no rivals: each leadership has an epoch, and the presence of an earlier one is that
+of a predecessor. Only a copy of the database shows the own store with the same epoch or a later one.
 """
 
 import time
@@ -15,6 +18,8 @@ from schemas.presence import ManagerPresence
 from schemas.topics import MANAGER_PRESENCE
 
 _BETWEEN_ANSWERS = 1.0
+_REMEMBERED = 300.0
+"""Seconds for which a manager that was refused is named; it tries again within seconds."""
 
 
 class RivalManagers:
@@ -30,6 +35,7 @@ class RivalManagers:
         self._own = presence("offline")
         self._clock = clock
         self._next_answer = 0.0
+        self._seen: tuple[float, str] | None = None
 
     def publication(self, state: str, *, retained: bool = True) -> Publication:
         """Return this manager's presence as a message."""
@@ -45,9 +51,32 @@ class RivalManagers:
         other = _read(payload)
         if other is None or other.state != "online" or other.instance in (None, self._own.instance):
             return None
+        if self._is_of_own_database(other):
+            return None if _epoch(other) < _epoch(self._own) else self._sentence(other)
         if with_earlier_only and _order(other) > _order(self._own):
             return None
         return self._sentence(other)
+
+    def note(self, payload: bytes) -> None:
+        """Remember another manager at this broker, by a message that it has sent before it is refused."""
+        other = _read(payload)
+        if other is None or other.instance in (None, self._own.instance) or self._is_of_own_database(other):
+            return
+        whose = "with a copy of this store" if other.store_id == self._own.store_id else "of another store"
+        sentence = (
+            f"a manager {whose} ({other.store_id or 'unknown'}) tries to use this manager's broker, and one of the two"
+            " is refused: give each manager a broker of its own, or stop one of them"
+        )
+        self._seen = self._clock(), sentence
+
+    def warning(self) -> str | None:
+        """Return the sentence on another manager that was heard of at this broker in the last minutes."""
+        if self._seen is None or self._clock() - self._seen[0] > _REMEMBERED:
+            return None
+        return self._seen[1]
+
+    def _is_of_own_database(self, other: ManagerPresence) -> bool:
+        return other.store_id == self._own.store_id and None not in (other.epoch, self._own.epoch)
 
     def wants_answer(self, payload: bytes) -> bool:
         """Return whether this manager, if online, must republish its presence: another manager sent the message.
@@ -74,6 +103,10 @@ class RivalManagers:
             f"a manager of another store ({other.store_id}) has been online at this broker since {since}:"
             " give each manager a broker of its own, or stop one of the two"
         )
+
+
+def _epoch(presence: ManagerPresence) -> int:
+    return presence.epoch or 0
 
 
 def _order(presence: ManagerPresence) -> tuple[float, str]:

@@ -26,6 +26,7 @@ from manager.runtime import clock
 from manager.runtime.transport_security import EMBEDDED, Transport, reachable
 from manager.runtime.version import VERSION
 from manager.settings import Settings
+from manager.storage.location import location_record
 from manager.storage.store import PeeweeStore
 from schemas.model import utc
 from schemas.presence import ManagerPresence
@@ -96,6 +97,10 @@ class MqttDoor:
             return f"the broker {self.address} is not connected: {self.link.last_error or 'connecting'}"
         return self._dynamic_security.problem if self._dynamic_security is not None else None
 
+    def warning(self) -> str | None:
+        """Return the sentence on another manager that tries to use this broker; None without one."""
+        return self._rivals.warning()
+
     def tick(self) -> None:
         """Log once if the broker admits no agent."""
         plugin = self._dynamic_security
@@ -147,7 +152,7 @@ class MqttDoor:
                 "publish_bytes": _HEADROOM * settings.agent_bytes,
                 "publish_burst": settings.agent_burst / _HEADROOM,
             },
-            "access": {"store": str(self._directory.store), "users": users},
+            "access": {"store": location_record(settings.store), "users": users},
             **({} if files is None else {"certificate": str(files.certificate), "key": str(files.key)}),
         }
 
@@ -209,6 +214,7 @@ class MqttDoor:
 
     def _on_presence(self, payload: bytes) -> None:
         """Handle another manager's presence: disconnect if it was first, else publish this manager's presence again."""
+        self._rivals.note(payload)
         conflict = self._rivals.conflict(payload, with_earlier_only=True)
         if conflict is not None:
             self.link.withdraw(conflict)

@@ -2,6 +2,7 @@
 
 import socket
 from contextlib import ExitStack
+from pathlib import Path
 from threading import Lock
 
 import structlog
@@ -34,12 +35,11 @@ from manager.runtime.notification_metrics import NotificationCollector
 from manager.runtime.transport_security import Transport
 from manager.runtime.version import VERSION
 from manager.settings import Settings
-from manager.storage import tables
-from manager.storage.connection import close_store, open_reader, open_store
+from manager.storage.connection import close_store
 from manager.storage.health import StoreHealth, start_errors
-from manager.storage.migrate import migrate
+from manager.storage.opening import open_migrated_store, open_store_reader
 from manager.storage.queries import StoreQueries
-from manager.storage.sealed_values import key_for, open_secrets
+from manager.storage.sealed_values import StoreSecrets, key_for, open_secrets
 from schemas.keys import EnrollmentToken, ManagerKeyring
 
 log = structlog.get_logger(__name__)
@@ -63,16 +63,13 @@ class Manager:
         channels = read_channels(settings.notifications)
         registry = CollectorRegistry()
         histograms = Histograms(registry)
-        self._health = StoreHealth(directory.store)
+        self._place = settings.store
+        self._health = StoreHealth(self._place)
         given = settings.auth_token.get_secret_value() if settings.auth_token else None
         self._admin_token = given or directory.admin_token()
         now = clock.read()
         with start_errors(self._health), gc_tuning.paused():
-            self._health.check_at_start(used=directory.was_used)
-            key_for(directory.key_file, directory.store)
-            database = _open_database(directory)
-            stack.callback(close_store, database)
-            opened = open_secrets(database, directory.key_file, directory.store)
+            database, opened = self._open_store(stack)
             admin_text = keyed_id(opened.store_key, self._admin_token)
             keyring = ManagerKeyring(opened.signing_keys.seed, opened.user_name_key)
             self._fleet = Fleet(keyring, engine_settings(settings, transport.ca_fingerprint, admin_text))
@@ -99,13 +96,23 @@ class Manager:
         self.certificates = transport.watch(self.mqtt_door.reload_certificate, self.mqtt_door.peer_expiries)
         self.certificates.tell = self.engine.system_events.certificate
         registry.register(EngineCollector(self.engine, histograms, self.certificates.expiries))
-        queries = StoreQueries(open_reader(directory.store), self._health)
+        queries = StoreQueries(open_store_reader(self._place), self._health)
         sender = Sender(self.mqtt_door.store_id, VERSION, socket.gethostname(), directory.webhook_secret)
         commands = EngineCommands(self.engine.inbox.submit, self.mqtt.wake)
         self.notifier = Notifier(channels, sender, queries, commands, lambda: clock.read().wall)
         self.engine.listeners.append(self.notifier.on_event)
         registry.register(NotificationCollector(self.notifier))
         self.http = self._http_server(registry, queries)
+
+    def _open_store(self, stack: ExitStack) -> tuple[Database, StoreSecrets]:
+        """Open the store with this release's schema, and the secrets in it."""
+        place, key_file = self._place, self.directory.key_file
+        self._health.check_at_start(used=self.directory.was_used)
+        if isinstance(place, Path):
+            key_for(key_file, place)  # before anything is changed
+        database = open_migrated_store(place)
+        stack.callback(close_store, database)
+        return database, open_secrets(database, key_file, place)
 
     def not_ready(self) -> str | None:
         """Return the reason why the manager is not ready; None if it is."""
@@ -124,7 +131,8 @@ class Manager:
         fleet = self._fleet
         damage = [] if self._health.damage is None else [self._health.damage]
         foreign = fleet.foreign_key_warning()
-        lasting = (*fleet.warnings.values(), *([] if foreign is None else [foreign]))
+        rival = self.mqtt_door.warning()
+        lasting = (*fleet.warnings.values(), *(each for each in (foreign, rival) if each is not None))
         sentences = (*lasting, *fleet.document_warnings.sentences)
         named = {name for document in tuple(fleet.policies.documents.values()) for name in channels_named(document)}
         return [*damage, *sentences, *self.notifier.warnings(named)]
@@ -198,11 +206,3 @@ class Manager:
             on_stop=services.stream.close,
             tls=self.transport.http_tls,
         )
-
-
-def _open_database(directory: DataDirectory) -> Database:
-    database = open_store(directory.store)
-    tables.database.initialize(database)
-    for name in migrate(database, directory.store):
-        log.info("store_migrated", migration=name)
-    return database

@@ -1,9 +1,9 @@
 """Agents' logins at the embedded broker, read from the store at each CONNECT."""
 
 import re
-from pathlib import Path
 
-from manager.storage.connection import open_reader
+from manager.storage.location import StoreLocation
+from manager.storage.opening import open_store_reader
 from manager.storage.statements import Statements
 from schemas.identifiers import AGENT_ID
 
@@ -14,11 +14,11 @@ class AgentLogins:
     """Reads agents' MQTT logins from the store; a removed agent cannot log in once its removal is committed.
 
     Args:
-        path: the SQLite store.
+        location: the store's place.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._statements = Statements(open_reader(path))
+    def __init__(self, location: StoreLocation) -> None:
+        self._statements = Statements(open_store_reader(location))
 
     def find(self, agent_id: str) -> tuple[bytes, str] | None:
         """Return the SHA-256 hash of an agent's MQTT password, and its organization; None for an unknown agent."""

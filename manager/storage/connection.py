@@ -10,6 +10,7 @@ from peewee import Database, DatabaseError, InterfaceError, SqliteDatabase
 from manager.errors import SetupError
 from manager.storage.damage import damaged, has_wal, is_damage, is_empty
 from manager.storage.moved_store import refuse_moved
+from manager.storage.statements import system_of
 
 log = structlog.get_logger(__name__)
 
@@ -42,16 +43,17 @@ def open_store(path: Path) -> Database:
 
 
 def close_store(database: Database) -> None:
-    """Checkpoint the WAL into the store's file and close the writer's database.
+    """Close the writer's database; before, checkpoint SQLite's WAL into the store's file.
 
     While a reader uses the WAL, SQLite may leave transactions in it; the next start reads them from there.
     """
-    try:
-        busy, *_ = database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
-            log.warning("wal_kept", reason="a reader holds the store")
-    except (DatabaseError, InterfaceError) as error:
-        log.warning("wal_kept", reason=str(error))
+    if system_of(database) == "sqlite":
+        try:
+            busy, *_ = database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                log.warning("wal_kept", reason="a reader holds the store")
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("wal_kept", reason=str(error))
     database.close()
 
 

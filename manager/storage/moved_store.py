@@ -36,10 +36,18 @@ def move_of(path: Path) -> Move | None:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
             found = database.execute("SELECT value FROM meta WHERE key = ?", (_KEY,)).fetchone()
-        return None if found is None else Move(**json.loads(found[0]))
+        return None if found is None else _move(found[0])
     except sqlite3.Error:  # who opens the store says why it cannot be read
         return None
-    except (ValueError, TypeError):
+
+
+def _move(text: str) -> Move:
+    """Return the move in a marker; one that nobody can read says that there was a move."""
+    try:
+        marker = json.loads(text)
+        datetime.fromtimestamp(marker["at"], UTC)
+        return Move(str(marker["database"]), str(marker["copy"]), marker["at"])
+    except (ValueError, TypeError, LookupError, ArithmeticError, OSError, RecursionError):
         return Move("another database", "", 0.0)
 
 
@@ -69,3 +77,9 @@ def mark_moved(database: sqlite3.Connection, move: Move) -> None:
     database.execute("INSERT INTO meta (key, value) VALUES (?, ?)", (_KEY, json.dumps(move._asdict())))
     applied = datetime.fromtimestamp(move.at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
     database.execute("INSERT INTO schema_migration (name, applied) VALUES (?, ?)", (_MIGRATION, applied))
+
+
+def unmark_moved(database: sqlite3.Connection) -> None:
+    """Remove the marker, in the transaction of the caller."""
+    database.execute("DELETE FROM meta WHERE key = ?", (_KEY,))
+    database.execute("DELETE FROM schema_migration WHERE name = ?", (_MIGRATION,))

@@ -9,6 +9,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from manager.storage.postgresql.address import DatabaseAddress
 from schemas.keys import AgentKeys
 from schemas.topics import PREFIX, TABLE, Role
 from tests.support.processes import GuardProcess, ManagerProcess
@@ -16,8 +17,10 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
-def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ManagerProcess]:
-    with ManagerProcess(tmp_path_factory.mktemp("lifecycle")) as manager:
+def manager(
+    tmp_path_factory: pytest.TempPathFactory, module_manager_database: DatabaseAddress | None
+) -> Iterator[ManagerProcess]:
+    with ManagerProcess(tmp_path_factory.mktemp("lifecycle"), database=module_manager_database) as manager:
         yield manager
 
 

@@ -131,8 +131,8 @@ ZEROS = bytes(PAGE)
 NOISE = random.Random(7).randbytes(PAGE)  # noqa: S311 -- the same bytes each time
 ROOTS = (
     "agent", "agenttable_agent_id", "agent_of_organization", "threat", "threattable_threat_id_agent_number",
-    "threat_event_time", "threat_source_ip", "stored_id", "agent_history", "agent_policy", "meta", "enrollment_token",
-    "audit_entry", "threat_source_count", "schema_migration",
+    "threat_technique_event_time", "threat_source_ip", "stored_id", "agent_history", "agent_policy", "meta",
+    "enrollment_token", "audit_entry", "threat_source_count", "schema_migration",
 )  # fmt: skip
 """Tables and indexes whose root page is overwritten."""
 IN_FILE: dict[str, Form] = {

@@ -71,6 +71,8 @@ ELSEWHERE = {
     "manager/storage/sealed_values.py:get": "opens sealed values; tests/integration/storage/test_key_file.py",
     "manager/storage/sealed_values.py:_opens_rows": "the same",
     "manager/storage/sealed_values.py:_reseal_rows": "the same",
+    "manager/storage/moved_store.py:_move": "reads its own text in the store; test_moved_store.py",
+    "manager/storage/store_copy/postgresql_target.py:progress": "reads keys that the copy wrote in the same database",
     "manager/storage/queries/agents.py:_texts": "reads a column that the start has read",
     "manager/storage/queries/enforcement.py:condition_of": "a damaged row is a 500, with the reason in the log",
     "manager/storage/queries/incidents.py:_seconds_by_percent": "a damaged row is a 500, with the reason in the log",

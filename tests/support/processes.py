@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import httpx2
 
+from manager.storage.postgresql.address import DatabaseAddress
 from manager.tls.client_context import client_context
 from manager.tls.directory import AUTHORITY, TlsDirectory
 from tests.support.ports import free_port
@@ -94,16 +95,30 @@ class Panguard:
 
 
 class ManagerProcess:
-    """A manager on fixed ports, so that it can be killed and started again; a context manager."""
+    """A manager on fixed ports, so that it can be killed and started again; a context manager.
+
+    Args:
+        home: the directory of its files.
+        broker: the broker's URL.
+        environment: variables of its environment.
+        tls: whether its doors have certificates of its own.
+        database: the PostgreSQL database of its store; SQLite without one.
+    """
 
     def __init__(
-        self, home: Path, broker: str = "embedded", environment: Mapping[str, str] | None = None, *, tls: bool = False
+        self,
+        home: Path,
+        broker: str = "embedded",
+        environment: Mapping[str, str] | None = None,
+        *,
+        tls: bool = False,
+        database: DatabaseAddress | None = None,
     ) -> None:
         self.home = home
         home.mkdir(exist_ok=True)
         self.data = home / "manager"
         self._broker = broker
-        self._environment = environment or {}
+        self._environment = {**({} if database is None else {"PANGUARD_DATABASE": database.url}), **(environment or {})}
         self._ports = (free_port(), free_port())
         secure = "s" if tls else ""
         self.http = f"http{secure}://127.0.0.1:{self._ports[0]}"

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from manager.api.agents.hot_routes import HotRoute
+from manager.api.authentication import token_digest
 from manager.api.errors import error_response
 from manager.api.http_metrics import RequestMetrics
-from manager.api.middleware.admission import Admission
+from manager.api.middleware.admission import Admission, bearer
 from manager.api.middleware.client_address import Headers
 from manager.api.middleware.response_headers import (
     DEFAULT_HEADERS,
@@ -54,50 +55,60 @@ class ConnectionHandle(NamedTuple):
     server_headers: Callable[[], Sequence[Header]]
 
 
+class RequestHead(NamedTuple):
+    """The head of a plain request; requests that repeat it share it.
+
+    Attributes:
+        lane: Serves its requests.
+        route: The route of its path.
+        path: Its path.
+        agent_id: The agent in its path.
+        headers: Its headers.
+        token_digest: The SHA-256 of its bearer token; None without one.
+        connection: The connection of the requests.
+    """
+
+    lane: "FastLane"
+    route: HotRoute
+    path: str
+    agent_id: str
+    headers: Headers
+    token_digest: bytes | None
+    connection: ConnectionHandle
+
+
+class _NoEvent:
+    """Stands for the event that uvicorn sets when more of a body arrives; no task waits for it."""
+
+    def set(self) -> None:
+        """Do nothing."""
+
+
+_NO_EVENT = _NoEvent()
+
+
 class FastRequest:
     """One request of the fast lane; replaces uvicorn's request cycle and an asyncio future.
 
     Args:
-        lane: serves it.
-        route: the route of its path.
-        agent_id: the agent in its path.
-        headers: its headers.
-        connection: the connection of the request.
+        head: its head.
+        body: its body, complete; None if it is still to come.
     """
 
     __slots__ = (
-        "agent_id", "began", "body", "connection", "disconnected", "headers", "keep_alive", "lane", "message_event",
-        "more_body", "render", "response_complete", "response_started", "route",
+        "began", "body", "disconnected", "head", "keep_alive", "message_event", "more_body", "render",
+        "response_complete", "response_started",
     )  # fmt: skip
 
-    def __init__(
-        self, lane: "FastLane", route: HotRoute, agent_id: str, headers: Headers, connection: ConnectionHandle
-    ) -> None:
-        self.lane = lane
-        self.route = route
-        self.agent_id = agent_id
-        self.headers = headers
-        self.connection = connection
+    def __init__(self, head: RequestHead, body: bytes | None = None) -> None:
+        self.head = head
         self.began = time.perf_counter()
-        self.body: bytearray | bytes = bytearray()
-        self.more_body = self.keep_alive = True
+        self.body: bytearray | bytes = bytearray() if body is None else body
+        self.more_body = body is None
+        self.keep_alive = True
         self.disconnected = self.response_started = self.response_complete = False
-        self.message_event = self
+        self.message_event = _NO_EVENT
         self.render: Callable[[Any], tuple[int, bytes]] | None = None
-
-    def again(self, body: bytes) -> "FastRequest":
-        """Return another request with the same head, complete with its body."""
-        request = FastRequest(self.lane, self.route, self.agent_id, self.headers, self.connection)
-        request.body, request.more_body = body, False
-        return request
-
-    @property
-    def path(self) -> str:
-        """The request's path."""
-        return self.route.path.replace("{agent_id}", self.agent_id)
-
-    def set(self) -> None:
-        """Do nothing: no task waits for more of the body."""
 
     def done(self) -> bool:
         """Return whether the engine's reply is no longer wanted."""
@@ -105,11 +116,11 @@ class FastRequest:
 
     def set_result(self, value: Any) -> None:
         """Answer with the engine's reply."""
-        self.lane.reply(self, value)
+        self.head.lane.reply(self, value)
 
     def set_exception(self, error: Exception) -> None:
         """Answer with an error."""
-        self.lane.refuse(self, error)
+        self.head.lane.refuse(self, error)
 
 
 class FastLane:
@@ -154,13 +165,19 @@ class FastLane:
         length = headers.get(b"content-length", b"")
         if _PLAIN_LENGTH.fullmatch(length) is None or int(length) > BODY_LIMIT or not _EXCLUDED.isdisjoint(headers):
             return None
-        return FastRequest(self, route, agent_id.decode("ascii"), headers, connection)
+        name, token = agent_id.decode("ascii"), bearer(headers)
+        path = route.path.replace("{agent_id}", name)
+        digest = None if token is None else token_digest(token)
+        return FastRequest(RequestHead(self, route, path, name, headers, digest, connection))
 
     def serve(self, request: FastRequest) -> None:
         """Submit the command of a complete request; its answer follows the commit."""
+        head = request.head
         try:
-            caller = self._admission.admit(request.path, request.connection.client, request.headers)
-            command = request.route.prepare(request.agent_id, caller, request.headers, bytes(request.body))
+            caller = self._admission.admit(
+                head.path, head.connection.client, head.headers, token_digest=head.token_digest
+            )
+            command = head.route.prepare(head.agent_id, caller, head.headers, bytes(request.body))
             request.render = command.render
             self._engine.submit_nowait(command.request, request)
         except Exception as error:  # noqa: BLE001 -- the last error handler: every error is answered
@@ -176,12 +193,13 @@ class FastLane:
         except Exception as error:  # noqa: BLE001 -- the last error handler: every error is answered
             self.refuse(request, error)
             return
-        secure = request.connection.secure
+        connection = request.head.connection
+        secure = connection.secure
         head = self._heads.get((status, secure))
         if head is None:
             headers = (JSON, *DEFAULT_HEADERS, HSTS) if secure else (JSON, *DEFAULT_HEADERS)
             head = self._heads[status, secure] = render_head(status, headers)
-        server_headers = request.connection.server_headers()
+        server_headers = connection.server_headers()
         if server_headers is not self._server_headers:  # another list each second, with the date
             self._server_headers, self._server_lines = server_headers, render_headers(server_headers)
         own = self._server_lines, REQUEST_ID, self._request_ids.new(), len(body), body
@@ -190,14 +208,16 @@ class FastLane:
     def refuse(self, request: FastRequest, error: Exception) -> None:
         """Send the error map's answer to an error."""
         request_id = self._request_ids.new()
-        response = error_response(error, method="POST", path=request.path, request_id=request_id.decode())
-        secure = (HSTS,) if request.connection.secure else ()
-        own = (*request.connection.server_headers(), (REQUEST_ID, request_id))
+        head, connection = request.head, request.head.connection
+        response = error_response(error, method="POST", path=head.path, request_id=request_id.decode())
+        secure = (HSTS,) if connection.secure else ()
+        own = (*connection.server_headers(), (REQUEST_ID, request_id))
         headers = (*response.raw_headers, *DEFAULT_HEADERS, *secure, *own)
         status = response.status_code
         self._send(request, status, b"%b\r\n%b" % (render_head(status, headers), bytes(response.body)))
 
     def _send(self, request: FastRequest, status: int, answer: bytes) -> None:
         request.response_started = request.response_complete = True
-        self._metrics.observe("POST", request.route.path, status, time.perf_counter() - request.began)
-        request.connection.write(answer, not request.keep_alive)
+        head = request.head
+        self._metrics.observe("POST", head.route.path, status, time.perf_counter() - request.began)
+        head.connection.write(answer, not request.keep_alive)

@@ -5,7 +5,7 @@ Their OpenAPI description is in `manager.api.routes.agents`; the framework's cos
 
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -28,6 +28,9 @@ from schemas.limits import BODY_LIMIT, MESSAGE_LIMIT
 from schemas.model import iso
 
 _JSON = JSON_TYPE.encode()
+
+_iso = lru_cache(maxsize=64)(iso)
+"""Formats the time of a batch, which all its answers state."""
 
 AnyEvents = HttpEvents | FastHttpEvents
 """A decoded request body with reports, whichever decoder made it."""
@@ -83,8 +86,11 @@ class EventsRoute:
         require_admin_or_self(caller, agent_id)
         self._charge(caller, 1, len(body))
         _require_json(headers, body)
-        events = _decoded_events(agent_id, body)
-        prepared = prepare(_existing_id(agent_id), events, self._clock())
+        is_id = is_identifier("agentId", agent_id)
+        events = (fast_events(body, agent_id) if is_id else None) or decode(HttpEvents, body, BODY_LIMIT)
+        if not is_id:
+            raise _no_agent(agent_id)
+        prepared = prepare(agent_id, events, self._clock())
         self._charge(caller, len(prepared), 0)
         command = StoreReports(agent_id, tuple(prepared), _epoch(events.sent_at), _epoch(events.reported_at))
         return PreparedCommand(command, partial(_render_reports, events, prepared))
@@ -113,11 +119,6 @@ def _render_heartbeat(dropped: list[str], recorded: HeartbeatRecorded) -> tuple[
     return 200, b'{"ok":true,"data":%b}' % data
 
 
-def _decoded_events(agent_id: str, body: bytes) -> AnyEvents:
-    fast = fast_events(body, agent_id) if is_identifier("agentId", agent_id) else None
-    return decode(HttpEvents, body, BODY_LIMIT) if fast is None else fast
-
-
 def _render_reports(events: AnyEvents, prepared: list[PreparedReport], submission: Submission) -> tuple[int, bytes]:
     if submission.refusal is not None:
         named = _list_name(events) and submission.refused is not None
@@ -134,7 +135,7 @@ def _reports_body(submission: Submission, prepared: list[PreparedReport]) -> byt
         about = {
             "sourceAgentId": agent.agent_id,
             "sourceHostname": agent.hostname,
-            "receivedAt": iso(submission.received_at),
+            "receivedAt": _iso(submission.received_at),
         }
         source = orjson.dumps(about)[:-1]
         threats = b",".join(b"%b,%b" % (source, report.document[1:].encode()) for report in prepared)
@@ -157,8 +158,12 @@ def _existing_id(agent_id: str) -> str:
         NotFound: the id is malformed.
     """
     if not is_identifier("agentId", agent_id):
-        raise NotFound(f"Agent {agent_id[:64]} not found")
+        raise _no_agent(agent_id)
     return agent_id
+
+
+def _no_agent(agent_id: str) -> NotFound:
+    return NotFound(f"Agent {agent_id[:64]} not found")
 
 
 def _require_json(headers: Headers, body: bytes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from starlette.types import Scope
 
+from manager.api import authentication
 from manager.api.authentication import Caller, Credentials
 from manager.api.errors import TooManyRequests
 from manager.api.middleware.client_address import ClientAddresses, Headers
@@ -66,7 +67,13 @@ class Admission:
         self._reports = ReportBudgets(reports)
 
     def admit(
-        self, path: str, client: tuple[str, int] | None, headers: Headers, signed_in: Caller | None = None
+        self,
+        path: str,
+        client: tuple[str, int] | None,
+        headers: Headers,
+        signed_in: Caller | None = None,
+        *,
+        token_digest: bytes | None = None,
     ) -> Caller | None:
         """Return the caller, None for an unknown one.
 
@@ -75,18 +82,15 @@ class Admission:
             client: the peer's address and port.
             headers: the request's headers.
             signed_in: the caller whose session the console's cookie names, if there is one.
+            token_digest: the SHA-256 of the bearer token in the headers, where it is known already.
 
         Raises:
             TooManyRequests: this agent, or this address, exceeded its limit.
         """
-        token = bearer(headers)
-        if token is None and path.startswith(_FEEDS):
-            token = basic_password(headers)
-        caller = signed_in
-        if token is not None:
-            caller = self._credentials.identify(token)
+        digest = token_digest or _given_digest(path, headers)
+        caller = signed_in if digest is None else self._credentials.identify_digest(digest)
         if caller is None:
-            if self._limit and not self._is_unlimited(path, client, headers, token):
+            if self._limit and not self._is_unlimited(path, client, headers):
                 key = self._addresses.rate_limit_key(self._addresses.address(client, headers))
                 self._refuse_over_limit(self._other, key)
         elif caller.agent_id is not None:
@@ -129,13 +133,22 @@ class Admission:
             sentence = f"at most {window.limit} requests a minute are taken; try again in {wait} s"
             raise TooManyRequests(sentence, window.limit, wait)
 
-    def _is_unlimited(self, path: str, client: tuple[str, int] | None, headers: Headers, token: str | None) -> bool:
+    def _is_unlimited(self, path: str, client: tuple[str, int] | None, headers: Headers) -> bool:
         """Return whether an unauthenticated request is exempt: health checks, and authorized registrations."""
         if path != _REGISTER:
             return path in _UNLIMITED
+        token = bearer(headers)
         if token is None:
             return self._addresses.is_trusted(self._addresses.address(client, headers))
         return self._credentials.enrollment(token) is not None
+
+
+def _given_digest(path: str, headers: Headers) -> bytes | None:
+    """Return the digest of the token in the headers, which a feed's client may give as a password."""
+    token = bearer(headers)
+    if token is None and path.startswith(_FEEDS):
+        token = basic_password(headers)
+    return None if token is None else authentication.token_digest(token)
 
 
 def bearer(headers: Headers) -> str | None:

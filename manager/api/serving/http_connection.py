@@ -109,10 +109,12 @@ class HttpConnection(HttpToolsProtocol):
         self._refused = False
         self._dropped = 0
         self._heads: tuple[RepeatedHead, ...] = ()
+        self._lingering: _LingeringTransport | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Callback: a client connected."""
-        super().connection_made(_LingeringTransport(transport, self._is_incomplete))
+        self._lingering = _LingeringTransport(transport, self._is_incomplete)
+        super().connection_made(self._lingering)
         self._handle = ConnectionHandle(self.client, self.scheme == "https", self._write, self._server_headers)
 
     def on_message_begin(self) -> None:
@@ -255,7 +257,7 @@ class HttpConnection(HttpToolsProtocol):
             if request is not None:
                 self._unset_keepalive_if_required()
                 self.cycle = cast("RequestResponseCycle", request)
-                request.lane.serve(request)
+                request.head.lane.serve(request)
                 return True
         return False
 
@@ -269,7 +271,7 @@ class HttpConnection(HttpToolsProtocol):
 
     @property
     def _is_lingering(self) -> bool:
-        return cast("_LingeringTransport", self.transport).lingering_since is not None
+        return self._lingering is not None and self._lingering.lingering_since is not None
 
     def _drop(self, data: bytes) -> None:
         """Count dropped bytes; too many of them close the connection."""

@@ -6,7 +6,7 @@ with the same bytes means the same, so it needs no parser. Measured in docs/perf
 
 import re
 
-from manager.api.agents.fast_lane import BODY_LIMIT, FastRequest
+from manager.api.agents.fast_lane import BODY_LIMIT, FastRequest, RequestHead
 
 HEAD_LIMIT = 2048
 """The largest head that is kept, in bytes; each connection keeps at most `HEADS_KEPT`."""
@@ -26,15 +26,15 @@ class RepeatedHead:
     Args:
         before: from the request line to the content length.
         after: from there to the empty line, which ends the head.
-        request: a request with this head.
+        head: what the parser and the fast lane made of it.
     """
 
-    __slots__ = ("_after", "_before", "_request")
+    __slots__ = ("_after", "_before", "_head")
 
-    def __init__(self, before: bytes, after: bytes, request: FastRequest) -> None:
+    def __init__(self, before: bytes, after: bytes, head: RequestHead) -> None:
         self._before = before
         self._after = after
-        self._request = request
+        self._head = head
 
     @classmethod
     def of(cls, data: bytes, request: FastRequest) -> "RepeatedHead | None":
@@ -46,7 +46,7 @@ class RepeatedHead:
         length = _LENGTH.search(head)
         if length is None or int(length[1]) != body:
             return None
-        return cls(head[: length.start(1)], head[length.end(1) :], request.again(b""))
+        return cls(head[: length.start(1)], head[length.end(1) :], request.head)
 
     def match(self, data: bytes) -> FastRequest | None:
         """Return the request in `data` if that is this head and exactly its body; else None."""
@@ -61,4 +61,4 @@ class RepeatedHead:
         length, body = int(digits), data[end + len(after) :]
         if length != len(body) or length > BODY_LIMIT:
             return None
-        return self._request.again(body)
+        return FastRequest(self._head, body)

@@ -5,10 +5,18 @@ from typing import Annotated
 
 import typer
 
+from manager.cli.commands.config import configuration, typed_options
 from manager.cli.support.counting import counted
 from manager.cli.support.failures import CommandFailed, ExitCode
-from manager.cli.support.manager_connection import data_directory
-from manager.cli.support.options import DataDir, KeyFileOption, Once, Output, OutputOption
+from manager.cli.support.options import (
+    DatabaseOption,
+    DatabasePasswordFile,
+    DataDir,
+    KeyFileOption,
+    Once,
+    Output,
+    OutputOption,
+)
 
 app = typer.Typer(help="Your own Mosquitto broker.", no_args_is_help=True)
 
@@ -20,6 +28,7 @@ def _group() -> None:
 
 @app.command("init")
 def init(
+    context: typer.Context,
     *,
     directory: Annotated[Path, typer.Option(help="Mosquitto's working directory with its files")] = Path("broker"),
     host: Annotated[str | None, typer.Option(help="the address to listen on; without TLS only loopback")] = None,
@@ -46,6 +55,8 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="overwrite all files; stop Mosquitto first")] = False,
     data_dir: DataDir = None,
     key_file: KeyFileOption = None,
+    database: DatabaseOption = None,
+    database_password_file: DatabasePasswordFile = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Prepare a new Mosquitto: its credentials, its access rules, and the logins of all known agents."""
@@ -53,9 +64,16 @@ def init(
     from manager.errors import Conflict, SetupError  # noqa: PLC0415 -- the same
     from manager.mosquitto_setup import prepare  # noqa: PLC0415 -- the parts of a manager take a while to load
 
+    given = {
+        "data_dir": data_dir,
+        "key_file": key_file,
+        "database": database,
+        "database_password_file": database_password_file,
+    }
+    settings = configuration(typed_options(context, given), None).settings
     try:
         done = prepare(
-            data_directory(data_dir),
+            settings.data_dir,
             directory,
             host=host,
             port=port,
@@ -63,7 +81,8 @@ def init(
             plugin=plugin,
             user=user,
             copy_certificate=copy_certificate,
-            key_file=key_file,
+            key_file=settings.key_file,
+            store=settings.store,
             once=once,
             force=force,
         )

@@ -8,7 +8,15 @@ import typer
 from manager.cli.commands.config import configuration, typed_options
 from manager.cli.support.counting import counted
 from manager.cli.support.failures import CommandFailed, ExitCode
-from manager.cli.support.options import ConfigOption, DataDir, KeyFileOption, Output, OutputOption
+from manager.cli.support.options import (
+    ConfigOption,
+    DatabaseOption,
+    DatabasePasswordFile,
+    DataDir,
+    KeyFileOption,
+    Output,
+    OutputOption,
+)
 
 app = typer.Typer(help="The key file that seals the secrets in the store.", no_args_is_help=True)
 
@@ -25,6 +33,8 @@ def rotate(
     config: ConfigOption = None,
     data_dir: DataDir = None,
     key_file: KeyFileOption = None,
+    database: DatabaseOption = None,
+    database_password_file: DatabasePasswordFile = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="check that the key file opens the store, and change nothing")
     ] = False,
@@ -38,9 +48,15 @@ def rotate(
     from manager.errors import DataDirectoryInUse, SetupError  # noqa: PLC0415 -- the same
     from manager.key_rotation import rotate_key_file  # noqa: PLC0415 -- the parts of a manager take a while to load
 
-    settings = configuration(typed_options(context, {"data_dir": data_dir, "key_file": key_file}), config).settings
+    given = {
+        "data_dir": data_dir,
+        "key_file": key_file,
+        "database": database,
+        "database_password_file": database_password_file,
+    }
+    settings = configuration(typed_options(context, given), config).settings
     try:
-        done = rotate_key_file(settings.data_dir, settings.key_file, dry_run=dry_run)
+        done = rotate_key_file(settings.data_dir, settings.key_file, settings.store, dry_run=dry_run)
     except DataDirectoryInUse as error:
         sentence = f"a manager runs on {settings.data_dir}: stop it by `panguard manager stop`, and run this again"
         raise CommandFailed(ExitCode.CONFLICT, sentence) from error

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from manager.cli.commands.config import configuration, typed_options
 from manager.cli.support.counting import counted
 from manager.cli.support.durations import parse_timedelta
 from manager.cli.support.failures import CommandFailed, ExitCode
-from manager.cli.support.manager_connection import data_directory
-from manager.cli.support.options import DataDir, Output, OutputOption
+from manager.cli.support.options import DatabaseOption, DatabasePasswordFile, DataDir, Output, OutputOption
 
 if TYPE_CHECKING:
     from manager.cli.support.replay_settings import ReplaySettings
     from manager.domain.replay.outcomes import Comparison, IncidentOutcome
+    from manager.settings import Settings as ManagerSettings
     from manager.storage.queries.replay_source import ReplaySource
 
 _WARM_UP = 86_400.0
@@ -34,7 +35,14 @@ Since = Annotated[str, typer.Option("--since", help="length of the replayed peri
 
 
 def replay(
-    *, settings: Settings, since: Since = "24h", data_dir: DataDir = None, output: OutputOption = Output.TABLE
+    context: typer.Context,
+    *,
+    settings: Settings,
+    since: Since = "24h",
+    data_dir: DataDir = None,
+    database: DatabaseOption = None,
+    database_password_file: DatabasePasswordFile = None,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Replay the stored threats with other settings and print the difference to the real outcome. Nothing is sent."""
     from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
@@ -43,7 +51,8 @@ def replay(
 
     wanted = read_replay_settings(settings)
     span, now = parse_timedelta(since).total_seconds(), datetime.now(UTC).timestamp()
-    retained, close = _open(data_directory(data_dir))
+    given = {"data_dir": data_dir, "database": database, "database_password_file": database_password_file}
+    retained, close = _open(configuration(typed_options(context, given), None).settings)
     try:
         result = _run(retained, wanted, now - span, now)
     except StoreUnavailable as error:
@@ -56,17 +65,17 @@ def replay(
         _print(result)
 
 
-def _open(directory: Path) -> tuple["ReplaySource", Any]:
-    from manager.data_directory import DataDirectory  # noqa: PLC0415 -- the store loads with the command
-    from manager.errors import SetupError  # noqa: PLC0415 -- the same
-    from manager.storage.connection import open_reader  # noqa: PLC0415 -- the same
+def _open(settings: "ManagerSettings") -> tuple["ReplaySource", Any]:
+    from manager.errors import SetupError  # noqa: PLC0415 -- the store loads with the command
+    from manager.storage.opening import open_store_reader  # noqa: PLC0415 -- the same
     from manager.storage.queries.replay_source import ReplaySource  # noqa: PLC0415 -- the same
 
-    store = DataDirectory(directory).store
-    if not store.is_file():
-        raise CommandFailed(ExitCode.NOT_FOUND, f"there is no store in {directory}: name a manager's --data-dir")
     try:
-        database = open_reader(store)
+        store = settings.store
+        if isinstance(store, Path) and not store.is_file():
+            sentence = f"there is no store in {settings.data_dir}: name a manager's --data-dir or --database"
+            raise CommandFailed(ExitCode.NOT_FOUND, sentence)
+        database = open_store_reader(store)
     except SetupError as error:
         raise CommandFailed(ExitCode.FAILURE, str(error)) from error
     return ReplaySource(database), database.close

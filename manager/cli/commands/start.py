@@ -9,7 +9,7 @@ import typer
 
 from manager.cli.commands.config import configuration, typed_options
 from manager.cli.support.failures import CommandFailed, ExitCode
-from manager.cli.support.options import ConfigOption, DataDir, KeyFileOption
+from manager.cli.support.options import ConfigOption, DatabaseOption, DatabasePasswordFile, DataDir, KeyFileOption
 
 Host = Annotated[str | None, typer.Option(help="listen address of HTTP and embedded broker [default: 127.0.0.1]")]
 Port = Annotated[int | None, typer.Option(help="the HTTP port; 0 picks a free one [default: 8443]")]
@@ -36,6 +36,8 @@ def start(
     config: ConfigOption = None,
     data_dir: DataDir = None,
     key_file: KeyFileOption = None,
+    database: DatabaseOption = None,
+    database_password_file: DatabasePasswordFile = None,
     host: Host = None,
     port: Port = None,
     mqtt_port: MqttPort = None,
@@ -49,6 +51,8 @@ def start(
     given = {
         "data_dir": data_dir,
         "key_file": key_file,
+        "database": database,
+        "database_password_file": database_password_file,
         "host": host,
         "port": port,
         "mqtt_port": mqtt_port,
@@ -89,10 +93,11 @@ def _detach(directory: Path, typed: Mapping[str, Any], config: Path | None) -> N
 
 def arguments(typed: Mapping[str, Any], config: Path | None) -> list[str]:
     """Return the words of a command line with these options, but for the token; paths are absolute."""
+    paths = ("data_dir", "key_file", "database_password_file")
     flags = {
         "--config": None if config is None else config.absolute(),
-        "--data-dir": typed["data_dir"].absolute() if "data_dir" in typed else None,
-        "--key-file": typed["key_file"].absolute() if "key_file" in typed else None,
+        **{f"--{name.replace('_', '-')}": typed[name].absolute() for name in paths if name in typed},
+        "--database": typed.get("database"),
         "--host": typed.get("host"),
         "--port": typed.get("port"),
         "--mqtt-port": typed.get("mqtt_port"),

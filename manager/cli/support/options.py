@@ -75,6 +75,24 @@ KeyFileOption = Annotated[
         help="file of the key that seals the store [default: manager.key in the data directory]",
     ),
 ]
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        metavar="URL",
+        envvar="PANGUARD_DATABASE",
+        help="postgresql://USER@HOST:PORT/NAME [default: an SQLite file in the data directory]",
+    ),
+]
+DatabasePasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--database-password-file",
+        metavar="FILE",
+        envvar="PANGUARD_DATABASE_PASSWORD_FILE",
+        help="file with the password of the database's user [default: libpq's password file]",
+    ),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", envvar="PANGUARD_DATA_DIR", help="the manager's data directory"),

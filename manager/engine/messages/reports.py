@@ -233,17 +233,21 @@ def _decide_one(intake: ReportIntake, report: ReceivedReport, known: dict[Report
 
 
 def _decide_submission(intake: ReportIntake, submission: Submission, known: dict[ReportKey, bytes], now: float) -> None:
-    seen: dict[ReportKey, bytes] = {}
+    new: dict[ReportKey, ReceivedReport] = {}
     for index, report in enumerate(submission.reports):
         key = report_key(report)
-        if known.get(key, report.digest) != report.digest or seen.setdefault(key, report.digest) != report.digest:
+        stored_digest = known.get(key)
+        if stored_digest is None:
+            stored_digest = new.setdefault(key, report).digest
+        if stored_digest != report.digest:
             intake.refused_count += 1
             submission.refuse(index, OTHER_CONTENT)
             return
-    new = {report_key(each): (each, _row(each, now)) for each in submission.reports if report_key(each) not in known}
+    rows = [(report, _row(report, now)) for report in new.values()]
     intake.repeated_count += len(submission.reports) - len(new)
-    intake.new += new.values()
-    known.update({key: report.digest for key, (report, _) in new.items()})
+    intake.new += rows
+    for key, report in new.items():
+        known[key] = report.digest
 
 
 def _row(received: ReceivedReport, now: float) -> ThreatRow:

@@ -39,16 +39,19 @@ class ThreatEvents:
         self._last = self._before = -1e9
         self._waiting: list[_Reported] = []
         self._taken: list[_Reported] = []
+        """Those that waited before the last batch, followed by its own."""
+        self._taken_before = 0
+        """The number of the former."""
 
     def announce(self, batch: Batch) -> None:
         """Add the threats of a batch, and its events if they are due; called once for each batch, before its commit."""
-        self._taken, self._before = self._waiting, self._last
+        self._taken, self._taken_before, self._before = self._waiting, len(self._waiting), self._last
         changes, now = batch.changes, batch.now
         if not changes.new_threats and not self._waiting:
             return
-        reported = [*self._waiting, *(self._reported(row, changes.measures) for row in changes.new_threats)]
+        reported = self._waiting
+        reported += [self._reported(row, changes.measures) for row in changes.new_threats]
         if now.monotonic - self._last < self._interval:
-            self._waiting = reported
             return
         self._waiting, self._last = [], now.monotonic
         by_organization: dict[str | None, list[_Reported]] = defaultdict(list)
@@ -61,13 +64,14 @@ class ThreatEvents:
 
     def take_back(self, batch: Batch) -> None:
         """Undo `announce` for a batch that the store rejects: it may store fewer threats than the events count."""
+        del self._taken[self._taken_before :]
         self._waiting, self._last = self._taken, self._before
         batch.changes.events = [row for row in batch.changes.events if row.event.event != _NAME]
 
     def add(self, batch: Batch) -> None:
         """Add the threats of a batch that was committed without them having been announced."""
         changes = batch.changes
-        self._waiting = [*self._waiting, *(self._reported(row, changes.measures) for row in changes.new_threats)]
+        self._waiting += [self._reported(row, changes.measures) for row in changes.new_threats]
 
     def _reported(self, row: ThreatRow, measures: Mapping[tuple[int, str], tuple[ReportedMeasure, float]]) -> _Reported:
         measure = measures.get((row.agent_number, row.threat_id)) if measures else None

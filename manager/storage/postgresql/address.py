@@ -36,14 +36,14 @@ def database_address(url: str, password_file: Path | None = None) -> DatabaseAdd
         parts = urlsplit(url)
         has_password = parts.password is not None or any(name == "password" for name, _ in parse_qsl(parts.query))
     except ValueError as error:
-        raise SetupError(f"--database is not a URL: {error}; give postgresql://USER@HOST:PORT/NAME") from error
+        raise SetupError(f"the database is not a URL: {error}; give postgresql://USER@HOST:PORT/NAME") from error
     if has_password:  # before anything that repeats the URL
         raise SetupError(
-            "the URL of --database has a password, which other users of this machine see in the list of processes:"
+            "the database's URL has a password, which other users of this machine may see in the list of processes:"
             " leave it out, and name a file that has it by --database-password-file, or use libpq's password file"
         )
     if parts.scheme not in _SCHEMES:
-        raise SetupError(f"--database takes postgresql://USER@HOST:PORT/NAME, not {url}")
+        raise SetupError(f"a database is named by postgresql://USER@HOST:PORT/NAME, not by {url}")
     normal = url if parts.scheme == "postgresql" else url.replace("postgres://", "postgresql://", 1)
     return DatabaseAddress(normal, None if password_file is None else _password(password_file))
 

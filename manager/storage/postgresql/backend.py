@@ -8,7 +8,7 @@ from psycopg.pq import TransactionStatus
 from manager.engine.batch import Changes, ThreatRow
 from manager.errors import StoreRejected
 from manager.storage.hand_over import InsertedThreats
-from manager.storage.postgresql.connection import PostgresqlStore
+from manager.storage.postgresql.connection import PostgresqlStore, driver_errors
 from manager.storage.postgresql.reports import store_reports
 from manager.storage.postgresql.retention import PostgresqlRetention
 from manager.storage.statements import Statements
@@ -53,14 +53,15 @@ class PostgresqlBackend:
             StoreRejected: a worker has stored another content under the id of one.
         """
         connection = self._database.connection()
-        stored = store_reports(connection, rows)
-        ranges = [(stored.first, stored.first + len(rows) - 1)]
-        for place, digest in stored.known.items():
-            row = rows[place]
-            if digest != row.digest:
-                raise StoreRejected(f"another report of this agent has the id {row.threat_id}")
-            found = connection.execute(_SEQUENCE, (row.threat_id, row.agent_number)).fetchall()
-            ranges += [(sequence, sequence) for (sequence,) in found]
+        with driver_errors:
+            stored = store_reports(connection, rows)
+            ranges = [(stored.first, stored.first + len(rows) - 1)]
+            for place, digest in stored.known.items():
+                row = rows[place]
+                if digest != row.digest:
+                    raise StoreRejected(f"another report of this agent has the id {row.threat_id}")
+                found = connection.execute(_SEQUENCE, (row.threat_id, row.agent_number)).fetchall()
+                ranges += [(sequence, sequence) for (sequence,) in found]
         return InsertedThreats(len(rows) - len(stored.known), ranges[0][1], ranges)
 
     def has_committed(self, changes: Changes) -> bool:
@@ -68,7 +69,8 @@ class PostgresqlBackend:
         if self._unanswered is None:
             return False
         mark, earlier = self._unanswered
-        found = self._database.connection().execute(_LOCK_MARK, (_MARK,)).fetchall()
+        with driver_errors:
+            found = self._database.connection().execute(_LOCK_MARK, (_MARK,)).fetchall()
         return changes is earlier and found == [(mark,)]
 
     def mark(self, changes: Changes) -> None:

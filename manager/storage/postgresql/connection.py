@@ -4,11 +4,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from peewee import DatabaseError, InterfaceError, OperationalError, PostgresqlDatabase
+from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrapper out that playhouse uses
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    PostgresqlDatabase,
+    __exception_wrapper__,
+)
 from psycopg.pq import TransactionStatus
 
 from manager.errors import SetupError
 from manager.storage.postgresql.address import DatabaseAddress
+
+driver_errors = __exception_wrapper__
+"""Translates psycopg's errors to peewee's, where its connection is used directly."""
 
 IDLE_IN_TRANSACTION = 2_000
 """Milliseconds after which PostgreSQL ends a writer that stands still in a transaction, as a stopped process does."""
@@ -75,7 +84,8 @@ class PostgresqlStore(PostgresqlDatabase):
         try:
             super().begin()
             if self.fence is not None:
-                self.fence()
+                with driver_errors:
+                    self.fence()
         except BaseException:
             with suppress(DatabaseError, InterfaceError):
                 self.rollback()

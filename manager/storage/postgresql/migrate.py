@@ -1,5 +1,7 @@
 """Migrates a PostgreSQL database to this release's schema; of several managers that start at once, one does."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from playhouse.migrations import Runner
@@ -22,16 +24,18 @@ def migrate_postgresql(address: DatabaseAddress) -> list[str]:
     Raises:
         SetupError: the database cannot be used, was written by a newer release, or has a part of a SQLite store.
     """
-    with migrating(address) as database:
-        lock_migrations(database)
+    with migrating(address) as database, migrations_locked(database):
         applied = apply_migrations(database)
         _refuse_incomplete_copy(database)
         return applied
 
 
-def lock_migrations(database: PostgresqlStore) -> None:
-    """Wait until no other program migrates the database; the lock ends with the connection."""
+@contextmanager
+def migrations_locked(database: PostgresqlStore) -> Iterator[None]:
+    """Wait until no other program migrates the database, and keep others away; the lock ends with the connection."""
     database.connection().execute("SELECT pg_advisory_lock(%s, %s)", (LOCKS, _MIGRATION_LOCK))
+    yield
+    database.connection().execute("SELECT pg_advisory_unlock(%s, %s)", (LOCKS, _MIGRATION_LOCK))
 
 
 def apply_migrations(database: PostgresqlStore) -> list[str]:

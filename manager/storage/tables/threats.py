@@ -50,7 +50,6 @@ class ThreatTable(Table):
         table_name = "threat"
         indexes = (
             (("threat_id", "agent"), True),
-            (("event_time",), False),
             (("technique", "event_time"), False),
         )
 

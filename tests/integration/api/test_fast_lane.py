@@ -83,7 +83,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     serve = FastLane.serve
 
     def watched(lane: FastLane, exchange: Any) -> None:
-        seen.append(exchange.agent_id)
+        seen.append(exchange.head.agent_id)
         serve(lane, exchange)
 
     monkeypatch.setattr(FastLane, "serve", watched)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from manager.api.agents.fast_lane import BODY_LIMIT, ConnectionHandle, FastRequest
+from manager.api.agents.fast_lane import BODY_LIMIT, ConnectionHandle, FastRequest, RequestHead
 from manager.api.agents.hot_routes import HeartbeatRoute
 from manager.api.serving.http_connection import HttpConnection
 from manager.api.serving.repeated_head import HEAD_LIMIT, RepeatedHead
@@ -150,8 +150,8 @@ _HEAD = (
 
 def _kept(data: bytes) -> RepeatedHead | None:
     handle = ConnectionHandle(None, secure=False, write=lambda *_: None, server_headers=tuple)
-    request = FastRequest(None, HeartbeatRoute(), "a", {}, handle)  # type: ignore[arg-type]
-    return RepeatedHead.of(data, request)
+    head = RequestHead(None, HeartbeatRoute(), "/api/agents/a/heartbeat", "a", {}, None, handle)  # type: ignore[arg-type]
+    return RepeatedHead.of(data, FastRequest(head))
 
 
 @given(

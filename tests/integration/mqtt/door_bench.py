@@ -51,6 +51,7 @@ class DoorBench:
     ) -> None:
         self.inbox = Inbox(Budget(1e9, 1e12, 10))
         self.notes = Notes()
+        self.leads = True
         self.door = BrokerLink(
             address or BrokerAddress("127.0.0.1", port),
             "manager-under-test",
@@ -61,6 +62,7 @@ class DoorBench:
             clock=clock.read,
             settings=settings or LinkSettings(backoff=0.01, backoff_cap=0.05),
             tls=tls,
+            may_publish=lambda: self.leads,
         )
         self.door.attach(self.inbox, self.notes)
 

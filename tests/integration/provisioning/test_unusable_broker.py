@@ -109,6 +109,10 @@ def test_two_fleets_at_one_broker_are_told_apart(tmp_path: Path) -> None:
         try:
             says(second, "a manager of another store (store-")
             assert first.not_ready() is None
+            eventually(
+                lambda: any("a manager of another store" in each for each in first.get("/api/overview")["warnings"]),
+                what="the first manager names the second",
+            )
             first.kill()
             eventually(lambda: second.not_ready() is None, what="the second manager ready")
             first.start(wait=False)

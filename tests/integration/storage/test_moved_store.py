@@ -53,6 +53,17 @@ def test_the_marker_can_be_read(moved: Path) -> None:
     assert move_of(moved.parent / "none") is None
 
 
+@pytest.mark.parametrize(
+    "marker", ["", "[]", "5", '{"database": 1}', '{"database": "x", "copy": "y", "at": 1e400}', "[" * 100_000]
+)
+def test_a_damaged_marker_is_a_marker(moved: Path, marker: str) -> None:
+    """Whoever changed it, the store is not opened."""
+    with closing(sqlite3.connect(moved)) as database, database:
+        database.execute("UPDATE meta SET value = ? WHERE key = 'moved_to'", (marker,))
+    with pytest.raises(SetupError, match="was moved to another database"):
+        open_store(moved)
+
+
 def test_a_release_without_the_marker_refuses_the_store(moved: Path) -> None:
     """An earlier release finds a migration that it does not have, which it takes for a newer release's."""
     database = open_migrated(moved.parent / "other.db")

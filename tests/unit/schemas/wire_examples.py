@@ -44,6 +44,7 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
         "storeId": "store-0123456789abcdef",
         "instance": "0123456789abcdef",
         "since": NOW,
+        "epoch": 7,
     },
     ManagerKeys: {
         "signKey": "A" * 43,

@@ -1,4 +1,4 @@
-"""The schema of a new database: the tables that SQLite's first 28 migrations make; threats are in partitions."""
+"""The schema of a new database: the tables that SQLite's first 29 migrations make; threats are in partitions."""
 
 from pathlib import Path
 

@@ -14,8 +14,8 @@ from schemas.topics import MANAGER_PRESENCE
 class _Manager:
     """One manager: its store, its process, and its start."""
 
-    def __init__(self, store_id: str, instance: str, since: float) -> None:
-        self._members = {"store_id": store_id, "instance": instance, "since": utc(since)}
+    def __init__(self, store_id: str, instance: str, since: float, epoch: int | None = None) -> None:
+        self._members = {"store_id": store_id, "instance": instance, "since": utc(since), "epoch": epoch}
         self.now = 100.0
         self.rivals = RivalManagers(self.presence, lambda: self.now)
 
@@ -86,3 +86,29 @@ def test_a_question_is_not_retained() -> None:
     """The question must not replace the retained presence."""
     question = _Manager("a", "i1", 1.0).rivals.publication("offline", retained=False)
     assert (question.topic, question.retained) == (MANAGER_PRESENCE.address(), False)
+
+
+def test_a_successor_is_no_rival_of_its_predecessor() -> None:
+    """Of one database's managers the one of the later epoch connects, whatever the other has left; the other yields."""
+    old, new = _Manager("a", "i1", 1.0, epoch=4), _Manager("a", "i2", 2.0, epoch=5)
+    assert new.rivals.conflict(old.says("online")) is None
+    assert new.rivals.conflict(old.says("online"), with_earlier_only=True) is None
+    assert old.rivals.conflict(new.says("online"), with_earlier_only=True) is not None
+    copy = _Manager("a", "i3", 3.0, epoch=5)
+    assert "a copy of this store" in str(new.rivals.conflict(copy.says("online")))
+    assert new.rivals.conflict(_Manager("a", "i4", 0.0).says("online"), with_earlier_only=True) is not None
+
+
+def test_a_manager_that_is_refused_is_named_by_the_one_that_stays() -> None:
+    """The message that asks who is online tells the manager that stays of the other, for some minutes."""
+    stays, refused = _Manager("store-a", "i1", 1.0), _Manager("store-b", "i2", 2.0)
+    stays.rivals.note(stays.says("offline"))
+    stays.rivals.note(_Manager("store-a", "i1", 1.0).says("online"))
+    assert stays.rivals.warning() is None
+    stays.rivals.note(refused.says("offline"))
+    assert "another store (store-b)" in str(stays.rivals.warning())
+    stays.now += 301.0
+    assert stays.rivals.warning() is None
+    predecessor, successor = _Manager("a", "i1", 1.0, epoch=4), _Manager("a", "i2", 2.0, epoch=5)
+    successor.rivals.note(predecessor.says("offline"))
+    assert successor.rivals.warning() is None

@@ -25,7 +25,6 @@ CREATE TABLE threat (
 ) PARTITION BY RANGE (received_at);
 CREATE INDEX threat_by_sequence ON threat (sequence);
 CREATE INDEX threat_by_id ON threat (threat_id, agent_number);
-CREATE INDEX threat_event_time ON threat (event_time);
 CREATE INDEX threat_technique_event_time ON threat (technique, event_time);
 CREATE INDEX threat_source_ip ON threat (source_ip, event_time) WHERE source_ip IS NOT NULL;
 CREATE INDEX threat_file_hash ON threat (file_hash, event_time) WHERE file_hash IS NOT NULL;
