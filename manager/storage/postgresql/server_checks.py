@@ -10,6 +10,10 @@ from manager.storage.postgresql.address import DatabaseAddress
 
 _LOWEST = 13
 _ENCODING = "UTF8"
+POOLER = (
+    "{} is behind a pooler that shares connections between transactions, such as PgBouncer in transaction mode:"
+    " notifications do not arrive there; name the server itself, or a pool in session mode"
+)
 _CHECK = "panguard_check"
 _WAIT = 3.0
 """Seconds within which a notification arrives on a connection of one's own."""
@@ -22,7 +26,7 @@ def require_usable(address: DatabaseAddress) -> None:
         SetupError: it cannot be reached, does not do, or is behind a pooler that hands connections around.
     """
     try:
-        with _connected(address) as listening, _connected(address) as telling:
+        with connected(address) as listening, connected(address) as telling:
             _require_version(address, telling)
             _require_encoding(address, telling)
             _require_own_connection(address, listening, telling)
@@ -30,7 +34,8 @@ def require_usable(address: DatabaseAddress) -> None:
         raise SetupError(f"the database {address} cannot be opened: {str(error).strip()}") from error
 
 
-def _connected(address: DatabaseAddress) -> psycopg.Connection[Any]:
+def connected(address: DatabaseAddress) -> psycopg.Connection[Any]:
+    """Return a connection of its own to the writable server, on which each statement is a transaction."""
     arguments: dict[str, Any] = {} if address.password is None else {"password": address.password}
     arguments.update(connect_timeout=5, target_session_attrs="read-write", application_name="panguard")
     return psycopg.connect(address.url, autocommit=True, **arguments)
@@ -64,8 +69,5 @@ def _require_own_connection(
     listened = [name for (name,) in listening.execute("SELECT pg_listening_channels()").fetchall()]
     telling.execute("SELECT pg_notify(%s, '')", (channel,))
     if channel not in listened or not list(listening.notifies(timeout=_WAIT, stop_after=1)):
-        raise SetupError(
-            f"{address} is behind a pooler that shares connections between transactions, such as PgBouncer in "
-            "transaction mode: notifications do not arrive there; name the server itself, or a pool in session mode"
-        )
+        raise SetupError(POOLER.format(address))
     listening.execute("UNLISTEN *")
