@@ -7,7 +7,7 @@ for threat reports.
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -23,8 +23,9 @@ _STATES = frozenset(
 _ENFORCEMENTS = frozenset({"nftables", "route", "simulated", "impossible", None})
 """The words of today's guards; the contract takes others."""
 
-_Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
-_Percentage = Annotated[float, Meta(ge=0, le=100)]
+FastCount = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+FastPercentage = Annotated[float, Meta(ge=0, le=100)]
+FastMark = Annotated[str, Meta(min_length=1, max_length=160)]
 _Reason = Annotated[str, Meta(max_length=512)]
 _Short = Annotated[str, Meta(min_length=1, max_length=64)]
 _find_other_than_mark = re.compile(r"[^A-Za-z0-9._-]").search
@@ -36,8 +37,8 @@ class FastSource(Struct, rename="camel", forbid_unknown_fields=True, frozen=True
 
     name: Annotated[str, Meta(min_length=1, max_length=128)]
     state: str
-    records: _Count = 0
-    understood: _Count = 0
+    records: FastCount = 0
+    understood: FastCount = 0
     last_stamp: str | None = field(default=None, name="lastAt")
     reason: _Reason | None = None
 
@@ -71,43 +72,43 @@ class FastUnenforced(Struct, rename="camel", forbid_unknown_fields=True, frozen=
 class FastEnforced(Struct, rename="camel", forbid_unknown_fields=True, frozen=True, gc=False):
     """The members of `Enforced`, decoded fast; hashable."""
 
-    policy_version: _Count | None = None
-    blocklist_sequence: _Count | None = None
-    set: _Count = 0
-    ineffective: _Count = 0
-    refused: _Count = 0
-    impossible: _Count = 0
-    failed: _Count = 0
+    policy_version: FastCount | None = None
+    blocklist_sequence: FastCount | None = None
+    set: FastCount = 0
+    ineffective: FastCount = 0
+    refused: FastCount = 0
+    impossible: FastCount = 0
+    failed: FastCount = 0
     reasons: Annotated[tuple[FastUnenforced, ...], Meta(max_length=5)] = ()
 
 
 class FastHeartbeat(Struct, rename="camel", forbid_unknown_fields=True, frozen=True, gc=False):
     """The members of `Heartbeat`, decoded fast."""
 
-    cpu: _Percentage
-    memory: _Percentage
-    events_processed: _Count
+    cpu: FastPercentage
+    memory: FastPercentage
+    events_processed: FastCount
     mode: Mode
     uptime: Annotated[float, Meta(ge=0, le=1e10)]
     stamp: str = field(name="sentAt")
-    session: _Count
-    sequence: _Count
-    events_total: _Count | None = None
+    session: FastCount
+    sequence: FastCount
+    events_total: FastCount | None = None
     mode_wanted: Mode | None = None
     trial_seconds_left: Annotated[float, Meta(ge=0)] | None = None
-    policy_version: _Count | None = None
+    policy_version: FastCount | None = None
     policy_digest: str | None = None
     policy_state: PolicyState | None = None
     version_proof: Annotated[str, Meta(max_length=128)] | None = None
-    blocklist_sequence: _Count | None = None
-    outbox_size: _Count | None = None
-    outbox_dropped: _Count | None = None
+    blocklist_sequence: FastCount | None = None
+    outbox_size: FastCount | None = None
+    outbox_dropped: FastCount | None = None
     health: Literal["ok", "degraded"] | None = None
     sources: Annotated[list[FastSource], Meta(max_length=64)] | None = None
     enforcement: str | None = None
     enforced: FastEnforced | None = None
     logins: Annotated[list[FastLogin], Meta(max_length=LOGINS_IN_HEARTBEAT)] | None = None
-    receipt_mark: Annotated[str, Meta(min_length=1, max_length=160)] | None = None
+    receipt_mark: FastMark | None = None
 
     @property
     def sent_at(self) -> datetime:
@@ -144,9 +145,32 @@ def _is_in_order(heartbeat: FastHeartbeat) -> bool:
     Raises:
         ValueError: a time is none of the calendar.
     """
+    return is_plain_time(heartbeat.stamp) and is_plain_condition(heartbeat)
+
+
+class _Condition(Protocol):
+    """The members that heartbeats over MQTT and over HTTP have in common, and whose texts have a grammar."""
+
+    @property
+    def enforcement(self) -> str | None: ...
+    @property
+    def policy_digest(self) -> str | None: ...
+    @property
+    def receipt_mark(self) -> str | None: ...
+    @property
+    def sources(self) -> list[FastSource] | None: ...
+    @property
+    def logins(self) -> list[FastLogin] | None: ...
+
+
+def is_plain_condition(heartbeat: _Condition) -> bool:
+    """Return whether the texts of these members are in the grammar, so far as that is easily told.
+
+    Raises:
+        ValueError: a time is none of the calendar.
+    """
     return (
-        is_plain_time(heartbeat.stamp)
-        and heartbeat.enforcement in _ENFORCEMENTS
+        heartbeat.enforcement in _ENFORCEMENTS
         and (heartbeat.policy_digest is None or _is_digest(heartbeat.policy_digest))
         and (heartbeat.receipt_mark is None or _find_other_than_mark(heartbeat.receipt_mark) is None)
         and (heartbeat.sources is None or all(map(_is_source_in_order, heartbeat.sources)))

@@ -30,6 +30,9 @@ _MILLISECONDS_FROM = 1e11
 _LATEST = 253_402_300_799.0
 _LONGEST_UPTIME = 1e10
 
+LARGEST_UPTIME = 1000 * _LONGEST_UPTIME
+"""The largest uptime of a heartbeat, which may be in milliseconds."""
+
 
 def _moment(value: object) -> object:
     """Convert a number to a time: seconds since 1970, or milliseconds as in browsers."""
@@ -76,7 +79,7 @@ class HttpHeartbeat(WireModel):
     )
     actions_executed: Count | None = None
     mode: Word | None = None
-    uptime: Annotated[float, Field(ge=0, le=1000 * _LONGEST_UPTIME)] | None = None
+    uptime: Annotated[float, Field(ge=0, le=LARGEST_UPTIME)] | None = None
     version: Text | None = None
     policy_version: Count | None = None
     timestamp: HttpTime | None = None
@@ -99,11 +102,16 @@ class HttpHeartbeat(WireModel):
 
     @property
     def uptime_seconds(self) -> float | None:
-        """Uptime in seconds; whole numbers with `memoryUsageMB`, and values above 317 years, are milliseconds."""
-        if self.uptime is None:
-            return None
-        of_shipped_client = self.memory_usage_mb is not None and self.uptime.is_integer()
-        return self.uptime / 1000 if of_shipped_client or self.uptime > _LONGEST_UPTIME else self.uptime
+        """Uptime in seconds."""
+        return uptime_in_seconds(self.uptime, self.memory_usage_mb)
+
+
+def uptime_in_seconds(uptime: float | None, memory_usage_mb: float | None) -> float | None:
+    """Return an uptime in seconds; whole numbers with `memoryUsageMB`, or above 317 years, are milliseconds."""
+    if uptime is None:
+        return None
+    of_shipped_client = memory_usage_mb is not None and uptime.is_integer()
+    return uptime / 1000 if of_shipped_client or uptime > _LONGEST_UPTIME else uptime
 
 
 _SEVERITIES = {severity.value: severity for severity in Severity}

@@ -1,8 +1,9 @@
 """Agent record: the API's view of one agent, built from memory; the store's queries return the same members."""
 
-import json
 from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.clones import Clone
@@ -23,7 +24,7 @@ def condition_record(condition: Condition) -> dict[str, Any]:
     """Return the members about an agent's health, mode and enforcement, as the store's queries return them."""
     return {
         "health": condition.health,
-        "sources": json.loads(condition.sources or "[]"),
+        "sources": orjson.loads(condition.sources) if condition.sources else [],
         "enforcement": condition.enforcement or "unknown",
         "modeWanted": condition.mode_wanted,
         "trialSecondsLeft": condition.trial_seconds_left,

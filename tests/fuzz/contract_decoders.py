@@ -24,6 +24,7 @@ from schemas import message_codes, topics
 from schemas.decoding import DecodeError, decode, validate
 from schemas.errors import KeyMaterialError, TokenError, TopicError
 from schemas.fast_heartbeats import fast_heartbeat
+from schemas.fast_http_heartbeats import fast_http_heartbeat
 from schemas.fast_threats import fast_report
 from schemas.generations import StoreGeneration
 from schemas.http_agents import HttpEvents, HttpHeartbeat, HttpRegistration
@@ -131,6 +132,15 @@ def _fast_report(_place: Place, payload: bytes) -> None:
         assert report.timestamp == decode(ThreatReport, payload, _AMPLE).timestamp
 
 
+def _fast_http_heartbeat(_place: Place, body: bytes) -> None:
+    """What the fast decoder takes the contract takes, with the same times."""
+    fast = fast_http_heartbeat(body)
+    if fast is not None:
+        heartbeat = decode(HttpHeartbeat, body, _AMPLE)
+        assert (fast.timestamp, fast.sent_at) == (heartbeat.timestamp, heartbeat.sent_at)
+        assert fast.uptime_seconds == heartbeat.uptime_seconds
+
+
 def _fast_heartbeat(_place: Place, payload: bytes) -> None:
     """What the fast decoder takes the contract takes, with the same times."""
     fast = fast_heartbeat(payload)
@@ -186,6 +196,7 @@ CONTRACT = (
         _fast_report,
     ),
     Decoder("fast_heartbeat", "network", hostile_json(_HEARTBEATS), _fast_heartbeat),
+    Decoder("fast_http_heartbeat", "network", hostile_json(HEARTBEATS), _fast_http_heartbeat),
     Decoder("policy digest", "network", hostile_json(_DOCUMENTS), _digest, (DecodeError,)),
     Decoder(
         "codes", "network", hostile(st.just(_SIGNED) | st.just(message_codes.with_mac(b"x", "t", b'{"a":1}'))), _codes

@@ -21,6 +21,7 @@ from manager.engine.commands.requests import AgentPolicy
 from manager.engine.context import Submission
 from manager.errors import Conflict, NotFound
 from schemas.decoding import decode, decode_leniently
+from schemas.fast_http_heartbeats import AnyHttpHeartbeat, fast_http_heartbeat
 from schemas.fast_http_reports import FastHttpEvents, fast_events
 from schemas.http_agents import HttpEvents, HttpHeartbeat
 from schemas.identifiers import is_identifier
@@ -62,7 +63,7 @@ class HeartbeatRoute:
         """Decode a heartbeat; an invalid member is dropped and reported in the answer's `warnings`."""
         require_admin_or_self(caller, agent_id)
         _require_json(headers, body)
-        heartbeat, dropped = decode_leniently(HttpHeartbeat, body or b"{}", MESSAGE_LIMIT)
+        heartbeat, dropped = _decoded_heartbeat(body)
         command = RecordHeartbeat(_existing_id(agent_id), heartbeat, tuple(dropped))
         return PreparedCommand(command, partial(_render_heartbeat, dropped))
 
@@ -109,6 +110,12 @@ def policy_record(policy: AgentPolicy) -> dict[str, Any]:
 
 def _epoch(moment: datetime | None) -> float | None:
     return None if moment is None else moment.timestamp()
+
+
+def _decoded_heartbeat(body: bytes) -> tuple[AnyHttpHeartbeat, list[str]]:
+    """Return a heartbeat, and an error message for each member that is dropped."""
+    fast = fast_http_heartbeat(body)
+    return decode_leniently(HttpHeartbeat, body or b"{}", MESSAGE_LIMIT) if fast is None else (fast, [])
 
 
 def _render_heartbeat(dropped: list[str], recorded: HeartbeatRecorded) -> tuple[int, bytes]:

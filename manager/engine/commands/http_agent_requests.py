@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from manager.domain.agents.agent import Host
 from manager.domain.http_reports import PreparedReport
 from manager.engine.commands.requests import AgentPolicy
-from schemas.http_agents import HttpHeartbeat
+from schemas.fast_http_heartbeats import AnyHttpHeartbeat
 from schemas.keys import EnrollmentToken
 
 Record = dict[str, Any]
@@ -80,7 +80,7 @@ class RecordHeartbeat:
 
     needs_transaction: ClassVar[bool] = False
     agent_id: str
-    heartbeat: HttpHeartbeat
+    heartbeat: AnyHttpHeartbeat
     dropped: tuple[str, ...] = ()
 
 

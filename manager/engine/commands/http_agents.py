@@ -37,7 +37,7 @@ from manager.engine.policies import restored_store
 from manager.engine.policies.merged_policy import merged_policy, merged_version, sequence_of
 from manager.engine.response import emergency_response
 from manager.errors import Conflict
-from schemas.http_agents import HttpHeartbeat
+from schemas.fast_http_heartbeats import AnyHttpHeartbeat
 from schemas.identifiers import DEFAULT_ORGANIZATION
 from schemas.keys import AgentKeys, new_secret
 from schemas.presence import PolicyState
@@ -205,7 +205,7 @@ def record_heartbeat(context: Context, request: RecordHeartbeat) -> HeartbeatRec
     return HeartbeatRecorded(agent_record(agent, policy, clone), _pending(context, agent, stated))
 
 
-def _observe_clock(agent: Agent, heartbeat: HttpHeartbeat, received: float) -> None:
+def _observe_clock(agent: Agent, heartbeat: AnyHttpHeartbeat, received: float) -> None:
     """Update the clock offset from a heartbeat's `sentAt`, or from the `timestamp` of other clients.
 
     Without an uptime of the agent's monotonic clock the manager's own clock is used instead: a `timestamp` that moves
@@ -281,7 +281,7 @@ def _record_contact(context: Context, agent_id: str) -> Agent:
     return agent
 
 
-def _record_vitals(agent: Agent, heartbeat: HttpHeartbeat) -> None:
+def _record_vitals(agent: Agent, heartbeat: AnyHttpHeartbeat) -> None:
     """Record the vitals of a heartbeat; members that it lacks keep their last value."""
     vitals = agent.vitals
     if heartbeat.uptime_seconds is not None:
@@ -299,7 +299,7 @@ def _record_vitals(agent: Agent, heartbeat: HttpHeartbeat) -> None:
         agent.host = replace(agent.host, version=heartbeat.version)
 
 
-def _record_policy_in_force(context: Context, agent: Agent, stated: int, heartbeat: HttpHeartbeat | None) -> None:
+def _record_policy_in_force(context: Context, agent: Agent, stated: int, heartbeat: AnyHttpHeartbeat | None) -> None:
     """Record the policy in force; a version without a digest means the policy that was sent with this version.
 
     The merged policy of a version has the organization's blocklist up to the sequence of that number.

@@ -6,11 +6,11 @@ from manager.domain.notifications.alert_limit import Admission, AlertClass
 from manager.engine.context import Context
 from manager.engine.response import emergency_response
 from schemas.fast_heartbeats import AnyEnforced, AnyHeartbeat
-from schemas.http_agents import HttpHeartbeat
+from schemas.fast_http_heartbeats import AnyHttpHeartbeat
 
 
 def record(
-    context: Context, agent: Agent, message: AnyHeartbeat | HttpHeartbeat, mode: tuple[str | None, str | None]
+    context: Context, agent: Agent, message: AnyHeartbeat | AnyHttpHeartbeat, mode: tuple[str | None, str | None]
 ) -> None:
     """Record the condition that a heartbeat states; announce a change of health, and a protection that fell back.
 
