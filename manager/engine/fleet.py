@@ -20,7 +20,7 @@ from manager.domain.correlation import Incident
 from manager.domain.ingest.ingest_workers import IngestWorkers
 from manager.domain.notifications.alert_limit import AlertLimit
 from manager.domain.policies.document_check import DocumentWarnings
-from manager.domain.policies.fleet_policies import EffectivePolicy, Policies, Scope, policy_of
+from manager.domain.policies.fleet_policies import EffectivePolicy, Policies, ResolvedPolicy, Scope, policy_of
 from manager.domain.policies.groups import Placement
 from manager.domain.response import Blocklists, EvidenceIndex, FleetAddresses, NeverBlock, Responder
 from manager.domain.response.operator_addresses import Operator, OperatorAddresses
@@ -177,8 +177,9 @@ class Fleet:
         self._restore_layers(snapshot, now)
         kept = {policy.agent_id: policy for policy in snapshot.policies}
         changed: list[EffectivePolicy] = []
+        alike: dict[Placement, ResolvedPolicy] = {}
         for agent in snapshot.agents:
-            changed += self._restore_policy(agent, kept)
+            changed += self._restore_policy(agent, kept, alike)
         return changed
 
     def is_ephemeral(self, agent: Agent) -> bool:
@@ -263,7 +264,9 @@ class Fleet:
         agent = self.registry.find(agent_id)
         return () if agent is None else self.policies.groups.of(placement_of(agent))
 
-    def _restore_policy(self, agent: Agent, kept: dict[str, StoredPolicy]) -> list[EffectivePolicy]:
+    def _restore_policy(
+        self, agent: Agent, kept: dict[str, StoredPolicy], alike: dict[Placement, ResolvedPolicy]
+    ) -> list[EffectivePolicy]:
         stored = kept.get(agent.agent_id)
         if stored is None:
             return [self.policies.assign(agent.agent_id, placement_of(agent), agent.registered_at)]
@@ -274,6 +277,7 @@ class Fleet:
             stored.digest,
             stored.updated_at,
             published=stored.published,
+            alike=alike,
         )
         return [changed] if changed else []
 

@@ -111,9 +111,12 @@ class Policies:
             self._schedule(agent_id, entries, at)
 
     def restore(self, agent_id: str, placement: Placement, version: int, digest: str, updated_at: float,
-                *, published: bool) -> EffectivePolicy | None:  # fmt: skip
-        """Restore an agent's effective policy; return it if its digest changed since it was stored."""
-        resolved = self.resolve(agent_id, placement, self._loaded_at)
+                *, published: bool, alike: dict[Placement, ResolvedPolicy]) -> EffectivePolicy | None:  # fmt: skip
+        """Restore an agent's policy, or share one `alike` without own parts; return it if its digest changed."""
+        has_own = agent_id in self._emergency or Scope("agent", agent_id) in self._layers
+        resolved = (None if has_own else alike.get(placement)) or self.resolve(agent_id, placement, self._loaded_at)
+        if not has_own:
+            alike[placement] = resolved
         same = resolved.digest == digest
         self.revision = max(self.revision, version)
         if not same and self.revision <= max(version, self._loaded_revision):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from manager.domain.policies.explain import Source
-from manager.domain.policies.fleet_policies import GLOBAL, Policies, Scope
+from manager.domain.policies.fleet_policies import GLOBAL, Policies, ResolvedPolicy, Scope
 from manager.domain.policies.groups import Placement, PolicyGroup
 from manager.domain.policies.preview import preview
 from schemas.model import iso
@@ -114,8 +114,10 @@ class Groups(RuleBasedStateMachine):
         revision, documents = self.policies.revision, dict(self.policies.documents)
         self.policies = Policies()
         self.policies.load(revision, documents, NOW)
+        alike: dict[Placement, ResolvedPolicy] = {}
         for agent_id, *stored in kept:
-            assert self.policies.restore(agent_id, self.places[agent_id], *stored, published=True) is None
+            place = self.places[agent_id]
+            assert self.policies.restore(agent_id, place, *stored, published=True, alike=alike) is None
 
     def change(self, scope: Scope, document: dict[str, Any] | None) -> None:
         """Set a document; what the preview counts, and who is told, are those whose policy differs."""

@@ -8,7 +8,7 @@ import pytest
 from manager.domain.agents.agent import Agent, Credential, Door, Host, InForce
 from manager.domain.policies.diff import Difference, diff, is_urgent
 from manager.domain.policies.drift import drifts
-from manager.domain.policies.fleet_policies import GLOBAL, Emergency, Policies, Scope
+from manager.domain.policies.fleet_policies import GLOBAL, Emergency, Policies, ResolvedPolicy, Scope
 from manager.domain.policies.groups import Placement
 from manager.domain.policies.layers import EmergencyBlock, RaisedSensitivity, read_document
 from manager.domain.policies.preview import preview
@@ -129,9 +129,16 @@ def test_what_expired_while_the_manager_was_down_is_gone_when_it_is_back() -> No
     for at, changed in ((NOW + 1, []), (NOW + 60, ["ag-0", "ag-1", "ag-2"])):
         again = Policies()
         again.load(policies.revision, policies.documents, at, emergency)
+        alike: dict[Placement, ResolvedPolicy] = {}
         restored = [
             again.restore(
-                each.agent_id, Placement("acme"), each.version, each.resolved.digest, each.updated_at, published=True
+                each.agent_id,
+                Placement("acme"),
+                each.version,
+                each.resolved.digest,
+                each.updated_at,
+                published=True,
+                alike=alike,
             )
             for each in policies.effective.values()
         ]
@@ -139,6 +146,8 @@ def test_what_expired_while_the_manager_was_down_is_gone_when_it_is_back() -> No
         assert again.revision == policies.revision + bool(changed)
         assert all(policy.version == again.revision for policy in restored if policy)
         assert "203.0.113.3" in ips(again, "ag-1")
+        assert "203.0.113.3" not in ips(again, "ag-0")
+        assert again.effective["ag-0"].resolved is again.effective["ag-2"].resolved
         assert again.expire(at) == []
 
 

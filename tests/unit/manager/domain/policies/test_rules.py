@@ -205,7 +205,9 @@ def test_a_stored_rule_that_is_no_longer_understood_does_no_harm(policies: Polic
     """A manager starts with whatever an earlier release stored; such rules do nothing, the rest counts."""
     later = Policies()
     later.load(5, {GLOBAL: {"rules": [{"type": "teleport"}], "thresholds": {"autoRespond": 61}}}, NOW)
-    later.restore("ag-1", Placement("acme"), 5, policies.effective["ag-1"].resolved.digest, NOW, published=True)
+    later.restore(
+        "ag-1", Placement("acme"), 5, policies.effective["ag-1"].resolved.digest, NOW, published=True, alike={}
+    )
     assert effective(later)["thresholds"]["autoRespond"] == 61
 
 
