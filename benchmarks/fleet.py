@@ -15,7 +15,7 @@ import time
 import tracemalloc
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from manager.domain.agents.agent import Agent, Credential, Door, Host, InForce, State, Vitals
 from manager.domain.agents.clock_offset import ClockOffset
@@ -27,7 +27,7 @@ from manager.domain.response.response_record import REMEMBERED
 from manager.engine.batch import Changes, Publication
 from manager.engine.engine import Engine
 from manager.engine.fleet import Fleet
-from manager.engine.inbox import Inbound
+from manager.engine.inbox import Inbound, Inbox
 from manager.engine.settings import EngineSettings
 from manager.runtime import clock, gc_tuning
 from manager.storage import tables
@@ -159,21 +159,23 @@ class BeatingFleet:
         self.engine.http_door_opened(now)
         self.engine.connected(now, fresh=False)
 
-    def beat(self, seconds: float) -> None:
-        """Have every agent beat each 30 s in real time, as fast as the engine takes it, and measure."""
+    def beat(self, seconds: float, feed: "Feed | None" = None) -> None:
+        """Have every agent beat each 30 s in real time, as fast as the engine takes it, and measure.
+
+        Args:
+            seconds: how long.
+            feed: puts heartbeats into the inbox; None makes them in this thread.
+        """
         figures, agents, count = self.figures, self.agents, len(self.agents)
+        feed = feed or self._put_due
         began = time.monotonic()
         sent = probes = 0
         generated = worked = 0.0
         while (elapsed := time.monotonic() - began) < seconds:
             cpu = time.thread_time()
             now = clock.read()
-            due = min(int(elapsed / INTERVAL * count), sent + self._fleet.settings.batch_limit)
             figures.longest_lag = max(figures.longest_lag, elapsed - sent * INTERVAL / count)
-            times = f'"uptime":{elapsed:.3f},"sentAt":"{iso(now.wall)}"'
-            for number in range(sent, due):
-                self._put_heartbeat(agents[number % count], 2 + number // count, times, now)
-            sent = max(sent, due)
+            sent += feed(elapsed, sent, self.engine.inbox, now)
             if elapsed >= probes * _PROBE_EVERY:
                 probes = int(elapsed / _PROBE_EVERY) + 1
                 self._put_probe(agents[probes * 7919 % count], probes, now)
@@ -203,16 +205,16 @@ class BeatingFleet:
         self.engine.stop(clock.read())
         self._store.close()
 
-    def _put_heartbeat(self, agent: Agent, sequence: int, times: str, now: Instant) -> None:
-        force = agent.in_force
-        body = (
-            f'{{"cpu":12.5,"memory":40.1,"eventsProcessed":17,"eventsTotal":{sequence * 17},"mode":"protection",'
-            f'{times},"session":1,"sequence":{sequence},"policyVersion":{force.version},"policyDigest":"{force.digest}",'
-            f'"policyState":"applied","blocklistSequence":0,"outboxSize":0,"outboxDropped":0,"health":"ok",'
-            f'"enforcement":"nftables","sources":[{{"name":"journal","state":"ok","records":{sequence},'
-            f'"understood":{sequence}}}],"enforced":{{"policyVersion":{force.version},"blocklistSequence":0,"set":3}}}}'
-        )
-        self._inbound(topics.HEARTBEAT, agent, body, None, now)
+    def _put_due(self, elapsed: float, sent: int, _inbox: Inbox, now: Instant) -> int:
+        """Make and put the heartbeats that are due, at most a batch; return their number."""
+        count = len(self.agents)
+        due = min(int(elapsed / INTERVAL * count), sent + self._fleet.settings.batch_limit)
+        times = times_of(elapsed, now)
+        for number in range(sent, due):
+            agent = self.agents[number % count]
+            policy = agent.in_force.version, agent.in_force.digest
+            self._inbound(topics.HEARTBEAT, agent, heartbeat_body(policy, 2 + number // count, times), None, now)
+        return max(0, due - sent)
 
     def _put_probe(self, agent: Agent, number: int, now: Instant) -> None:
         body = (
@@ -237,6 +239,37 @@ class BeatingFleet:
         count = self.figures.agents
         traced = tracemalloc.get_traced_memory()[0] / count if self._trace else None
         return (_resident() - self._resident) / count, traced
+
+
+class Feed(Protocol):
+    """A source of heartbeats."""
+
+    def __call__(self, elapsed: float, sent: int, inbox: Inbox, now: Instant, /) -> int:
+        """Put heartbeats that are due into the inbox; return their number."""
+        ...
+
+
+def times_of(elapsed: float, now: Instant) -> str:
+    """Return the members of a heartbeat that state times."""
+    return f'"uptime":{elapsed:.3f},"sentAt":"{iso(now.wall)}"'
+
+
+def heartbeat_body(policy: tuple[int, str | None], sequence: int, times: str) -> str:
+    """Return a guard's heartbeat.
+
+    Args:
+        policy: version and digest of the policy in force.
+        sequence: its number.
+        times: what `times_of` returns.
+    """
+    version, digest = policy
+    return (
+        f'{{"cpu":12.5,"memory":40.1,"eventsProcessed":17,"eventsTotal":{sequence * 17},"mode":"protection",'
+        f'{times},"session":1,"sequence":{sequence},"policyVersion":{version},"policyDigest":"{digest}",'
+        f'"policyState":"applied","blocklistSequence":0,"outboxSize":0,"outboxDropped":0,"health":"ok",'
+        f'"enforcement":"nftables","sources":[{{"name":"journal","state":"ok","records":{sequence},'
+        f'"understood":{sequence}}}],"enforced":{{"policyVersion":{version},"blocklistSequence":0,"set":3}}}}'
+    )
 
 
 def _resident() -> int:
@@ -264,13 +297,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     options = parser.parse_args(arguments)
     agents, minutes = (2_000, 0.1) if options.quick else (options.agents, options.minutes)
-    figures = asdict(measure(agents, minutes, trace=options.trace))
-    if options.output == "json":
-        sys.stdout.write(json.dumps(figures, indent=2) + "\n")
-    else:
-        for name, value in figures.items():
-            print(f"{name:>16}  {round(value, 2) if isinstance(value, float) else value!s:>12}")
+    show(measure(agents, minutes, trace=options.trace), options.output)
     return 0
+
+
+def show(figures: Figures, output: str) -> None:
+    """Print figures as a table or as JSON."""
+    members = asdict(figures)
+    if output == "json":
+        sys.stdout.write(json.dumps(members, indent=2) + "\n")
+        return
+    for name, value in members.items():
+        print(f"{name:>16}  {round(value, 2) if isinstance(value, float) else value!s:>12}")
 
 
 if __name__ == "__main__":
