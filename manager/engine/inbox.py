@@ -226,6 +226,13 @@ class Inbox:
         flooding, self._flooding = self._flooding, set()
         return flooding
 
+    def use_budget(self, budget: Budget) -> None:
+        """Give each agent another budget, full at first."""
+        self.budget = budget
+        self.__post_init__()
+        self._budgets.clear()
+        self._excess_budgets.clear()
+
     def add_flooding(self, agent_ids: Iterable[str]) -> None:
         """Add agents that flood an ingest worker."""
         self._flooding.update(agent_ids)

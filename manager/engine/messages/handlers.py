@@ -9,9 +9,9 @@ from manager.domain.agents.agent import Agent, lasting_values, shared_percentage
 from manager.domain.ingest.topics import WORKER_LIFE
 from manager.domain.instant import Instant
 from manager.engine.commands import signing_keys
-from manager.engine.context import Context, ReceivedReport
+from manager.engine.context import Context
 from manager.engine.inbox import Inbound
-from manager.engine.messages import clone_events, condition, gathered_life, logins
+from manager.engine.messages import clone_events, condition, gathered_life, logins, reports
 from manager.engine.messages.registration import register
 from manager.engine.messages.report_decoding import DecodedReport, UndecodedReport
 from manager.engine.messages.verification import InvalidMessage, verify
@@ -19,15 +19,11 @@ from manager.engine.policies import restored_store
 from manager.engine.response import emergency_response
 from schemas.fast_heartbeats import AnyHeartbeat
 from schemas.keys import has_version_proof, public_sign_key
-from schemas.message_codes import content_digest
 from schemas.policy import PolicyApplied
 from schemas.presence import PolicyState, Presence
 from schemas.topics import HEARTBEAT, POLICY_APPLIED, PRESENCE, REGISTRATION, THREATS, Topic
 
 log = structlog.get_logger(__name__)
-
-OTHER_AGENT = "agentId is not the one of its topic"
-"""Reason of a refusal: a report names another agent than its sender."""
 
 
 def on_presence(context: Context, agent: Agent, message: Presence, _payload: bytes) -> None:
@@ -108,15 +104,12 @@ def on_policy_applied(context: Context, agent: Agent, message: PolicyApplied, _p
     context.batch.event("policy_applied", agent, {"version": message.version, "state": message.state})
 
 
-def on_threats(context: Context, agent: Agent, reports: list[DecodedReport | UndecodedReport], _payload: bytes) -> None:
+def on_threats(context: Context, agent: Agent, found: list[DecodedReport | UndecodedReport], _payload: bytes) -> None:
     """Collect the reports of a message; all reports of the batch are looked up in the store together."""
-    for each in reports:
-        if isinstance(each, UndecodedReport):
-            _refuse_report(context, agent, each)
-        elif each.report.agent_id != agent.agent_id:
-            _refuse_report(context, agent, UndecodedReport(each.report.id, OTHER_AGENT, each.body))
-        else:
-            context.reports.append(ReceivedReport(agent, each.report, content_digest(each.body), each.document))
+    received, refused = reports.received(agent, found)
+    context.reports += received
+    for each in refused:
+        _refuse_report(context, agent, each)
 
 
 def _refuse_report(context: Context, agent: Agent, refused: UndecodedReport) -> None:

@@ -4,12 +4,13 @@
 of the engine.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeGuard
+from typing import Protocol, TypeGuard
 
 import structlog
 
+from manager.domain.agents.agent import Agent
 from manager.domain.agents.clock_offset import STEP, Untimely
 from manager.domain.correlation import vouched_bits
 from manager.domain.correlation.allowlist import ignored_bits
@@ -19,11 +20,16 @@ from manager.domain.protection.measures import reported_measure
 from manager.engine.batch import ThreatRow
 from manager.engine.context import TIMESTAMP_AS_GIVEN, Context, ReceivedReport, Submission
 from manager.engine.messages import threat_alerts
+from manager.engine.messages.report_decoding import DecodedReport, UndecodedReport
 from manager.engine.ports import Store
+from schemas.message_codes import content_digest
 from schemas.threats import Severity, is_executed
 from schemas.topics import THREATS
 
 log = structlog.get_logger(__name__)
+
+OTHER_AGENT = "agentId is not the one of its topic"
+"""Reason of a refusal: a report names another agent than its sender."""
 
 OTHER_CONTENT = "another report of this agent has this id"
 """Reason of a refusal: the store has the id with other content."""
@@ -52,13 +58,41 @@ class ReportIntake:
     refused_count: int = 0
 
 
+def received(
+    agent: Agent, found: Iterable[DecodedReport | UndecodedReport]
+) -> tuple[list[ReceivedReport], list[UndecodedReport]]:
+    """Return the reports in an agent's message, and those that can never be stored, each with the reason."""
+    taken: list[ReceivedReport] = []
+    refused: list[UndecodedReport] = []
+    for each in found:
+        if isinstance(each, UndecodedReport):
+            refused.append(each)
+        elif each.report.agent_id != agent.agent_id:
+            refused.append(UndecodedReport(each.report.id, OTHER_AGENT, each.body))
+        else:
+            taken.append(ReceivedReport(agent, each.report, content_digest(each.body), each.document))
+    return taken, refused
+
+
 def report_key(report: ReceivedReport) -> ReportKey:
     """Return the key of a report in the store."""
     return report.agent.number, report.report.id
 
 
+class KnownReports(Protocol):
+    """A look-up of stored reports."""
+
+    def known_reports(self, keys: Sequence[ReportKey], /) -> dict[ReportKey, bytes]:
+        """Return the content digests of those of some reports that are known as stored.
+
+        Raises:
+            StoreUnavailable: the store cannot be read just now.
+        """
+        ...
+
+
 def decide(
-    store: Store, reports: Iterable[ReceivedReport], submissions: Iterable[Submission], now: float
+    store: KnownReports, reports: Iterable[ReceivedReport], submissions: Iterable[Submission], now: float
 ) -> ReportIntake:
     """Decide on each report: new, known, or refused because its id is stored with other content.
 

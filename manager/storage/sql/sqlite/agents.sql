@@ -15,6 +15,20 @@ FROM agent LEFT JOIN agent_vitals ON agent_number = number
 WHERE removed_at IS NULL
 ORDER BY number;
 
+-- name: load_some
+-- The registered agents of a JSON list of ids, in the order that `AgentRows.to_agent` reads.
+SELECT
+    number, agent_id, organization_id, hostname, os, arch, version, site, tags, addresses, gateways, ip, door,
+    token_id, keys, http_digest, registered_at, state, state_since, reason, session,
+    coalesce(heartbeat_sequence, -1), last_heartbeat, clock_offset, clock_origin, coalesce(clock_session, -1),
+    stamp_digest IS NOT NULL, cpu, memory, uptime, mode, coalesce(events_processed, 0),
+    coalesce(events_total, 0), coalesce(threats_detected, 0), coalesce(actions_executed, 0),
+    outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error, policy_applied_at,
+    blocklist_sequence, health, enforcement, mode_wanted, trial_seconds_left, enforced,
+    reported_tags, operator_set, registered_in, reported_site
+FROM agent LEFT JOIN agent_vitals ON agent_number = number
+WHERE removed_at IS NULL AND agent_id IN (SELECT value FROM json_each(:agent_ids));
+
 -- name: highest_number
 SELECT coalesce(max(number), 0) FROM agent;
 

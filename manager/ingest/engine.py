@@ -1,0 +1,274 @@
+"""The worker's engine: takes agents' messages in batches, stores their reports, then acknowledges and sends receipts.
+
+It decides nothing but whether a report is new: the leader decides on what is stored. The code of verification,
+decoding, deduplication and receipts is that of the leader's own engine.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+
+from manager.domain.budget import Budget
+from manager.domain.ingest.topics import WORKER_LIFE
+from manager.domain.instant import Instant
+from manager.engine.batch import DeadLetter, Publication, ThreatRow
+from manager.engine.context import ReceivedReport
+from manager.engine.failure_isolation import isolated
+from manager.engine.inbox import Command, Inbound, Inbox
+from manager.engine.messages import reports
+from manager.engine.messages.gathered_life import GatheredLife
+from manager.engine.messages.report_decoding import UndecodedReport
+from manager.engine.messages.verification import InvalidMessage, verify
+from manager.engine.outgoing.receipts import Receipts
+from manager.engine.ports import Publisher
+from manager.engine.settings import EngineSettings
+from manager.errors import StoreRejected, StoreUnavailable
+from manager.ingest.known_agents import KnownAgents
+from schemas.topics import HEARTBEAT, THREATS
+
+log = structlog.get_logger(__name__)
+
+LIFE_INTERVAL = 1.0
+NOTIFY_INTERVAL = 0.05
+_PAYLOAD_KEPT = 512
+_LETTERS_IN_BATCH = 50
+_REJECTED = "the store cannot hold this report"
+
+
+class Store(Protocol):
+    """The durable state of reports."""
+
+    def store(self, rows: Sequence[ThreatRow], letters: Sequence[DeadLetter]) -> dict[int, bytes]:
+        """Store reports and dead letters; return the places of known reports and the digests they are stored with."""
+        ...
+
+    def store_each(self, rows: Sequence[ThreatRow]) -> tuple[dict[int, bytes], list[int]]:
+        """Store the reports of a rejected batch one by one; return the same, and the places of refused ones."""
+        ...
+
+    def notify(self) -> None:
+        """Wake the leader."""
+        ...
+
+
+class _NothingKnown:
+    """Stands for the look-up of known reports: a worker learns them as it stores."""
+
+    def known_reports(self, _keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], bytes]:
+        return {}
+
+
+@dataclass(slots=True)
+class _Batch:
+    handles: list[Any] = field(default_factory=list)
+    reports: list[ReceivedReport] = field(default_factory=list)
+    refused: list[tuple[str, str, str]] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+
+    def dead_letter(self, now: Instant, topic: str, reason: str, payload: bytes) -> None:
+        if len(self.letters) < _LETTERS_IN_BATCH:
+            kept = payload[:_PAYLOAD_KEPT]
+            self.letters.append(DeadLetter(now.wall, topic, reason[:512], len(payload), kept))
+
+
+class IngestEngine:
+    """Processes batches from one inbox in one thread. Only the commit blocks.
+
+    Args:
+        worker_id: the id of this process in its topic.
+        life_key: codes what is handed over to the leader.
+        settings: budgets and sizes.
+        store: commits the reports.
+        agents: the agents by id.
+        publisher: sends receipts and gathered heartbeats.
+        acknowledge: called with the handles of stored messages, in the order of their arrival.
+    """
+
+    def __init__(
+        self,
+        worker_id: str,
+        life_key: bytes,
+        settings: EngineSettings,
+        *,
+        store: Store,
+        agents: KnownAgents,
+        publisher: Publisher,
+        acknowledge: Callable[[list[Any]], None],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._agents = agents
+        self._publisher = publisher
+        self._acknowledge = acknowledge
+        self._life = GatheredLife(worker_id, life_key)
+        self._life_topic = WORKER_LIFE.address(worker_id)
+        self._next_life = self._next_notification = 0.0
+        self._taken: list[Inbound] = []
+        self._batch: _Batch | None = None
+        self._has_stored = False
+        self._sharers = 1
+        self.inbox = Inbox(self._budget(1), batch_bytes=settings.batch_bytes)
+        self.receipts = Receipts(settings.receipt_interval, settings.retry_after)
+        self.counters: Counter[str] = Counter()
+        self.problem: str | None = None
+        """Why nothing can be stored just now; None while it can."""
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step has work to do now."""
+        return len(self.inbox) > 0
+
+    def share(self, processes: int) -> None:
+        """Divide each agent's budget by the number of processes among which the broker splits its messages."""
+        if processes != self._sharers and processes > 0:
+            self._sharers = processes
+            self.inbox.use_budget(self._budget(processes))
+
+    def connected(self, now: Instant, *, fresh: bool) -> None:  # noqa: ARG002 -- as the link calls its listener
+        """Begin to hand over: the leader hears of this worker with the next message."""
+        self._next_life = now.monotonic
+
+    def disconnected(self) -> None:
+        """Do nothing: what was in flight is sent again by its guard."""
+
+    def step(self, now: Instant) -> bool:
+        """Process one batch up to its receipts; return whether it was stored.
+
+        What cannot be stored is kept, and neither acknowledged nor answered: its guard waits or sends it again.
+        """
+        try:
+            self._store_batch(now)
+        except StoreUnavailable as error:
+            if self.problem is None:
+                log.error("store_unavailable", reason=str(error))  # noqa: TRY400 -- the reason is enough
+            self.problem = str(error)
+            self.counters["commits_failed"] += 1
+            return False
+        if self.problem is not None:
+            log.info("store_available")
+            self.problem = None
+        with isolated(self.counters, "receipts"):
+            self._answer(now)
+        with isolated(self.counters, "gathered heartbeats"):
+            self.hand_over(now)
+        return True
+
+    def hand_over(self, now: Instant, *, ends: bool = False) -> None:
+        """Send the gathered heartbeats to the leader, each second and when they fill a message."""
+        if self._has_stored and now.monotonic >= self._next_notification:
+            self._has_stored, self._next_notification = False, now.monotonic + NOTIFY_INTERVAL
+            self._store.notify()
+        is_due = now.monotonic >= self._next_life or self._life.is_full or ends
+        if is_due and self._publisher.ready:
+            self._next_life = now.monotonic + LIFE_INTERVAL
+            message = self._life.message(now.monotonic, self.inbox.take_flooding(), ends=ends)
+            self._publisher.publish(Publication(self._life_topic, message, qos=0))
+
+    def forget_idle(self, now: Instant) -> None:
+        """Drop state of agents that are idle."""
+        self.inbox.forget_idle(now.monotonic)
+        self.receipts.forget_idle(now.monotonic)
+
+    def _store_batch(self, now: Instant) -> None:
+        if self._batch is None:
+            if not self._taken:
+                items = self.inbox.take(self._settings.batch_limit, 0)
+                self._taken = [item for item in items if not isinstance(item, Command)]
+            self._agents.complete({message.identifier for message in self._taken})
+            self._batch = self._verified(self._taken, now)
+            self._taken = []
+        self._commit(self._batch, now)
+        self._batch = None
+
+    def _verified(self, messages: Iterable[Inbound], now: Instant) -> _Batch:
+        batch = _Batch()
+        for message in messages:
+            if message.handle is not None:
+                batch.handles.append(message.handle)
+            self.counters[message.row.name] += 1
+            try:
+                self._take_message(batch, message, now)
+            except Exception:
+                log.exception("message_failed", topic=message.topic)
+                self.counters["messages_failed"] += 1
+                batch.dead_letter(now, message.topic, reports.FAILURE, message.payload)
+        return batch
+
+    def _take_message(self, batch: _Batch, message: Inbound, now: Instant) -> None:
+        found = verify(self._agents.find, message.row, message.identifier, message.topic, message.payload)
+        if isinstance(found, InvalidMessage):
+            self.counters["dead_letters"] += 1
+            batch.dead_letter(now, message.topic, found.reason, message.payload)
+        elif message.row is HEARTBEAT:
+            self._life.add(found.agent.agent_id, found.content, message.payload, now.monotonic)
+        elif message.row is THREATS:
+            received, refused = reports.received(found.agent, found.content)
+            batch.reports += received
+            for each in refused:
+                self._refuse(batch, found.agent.agent_id, each, now)
+
+    def _refuse(self, batch: _Batch, agent_id: str, refused: UndecodedReport, now: Instant) -> None:
+        batch.dead_letter(now, THREATS.below_root(agent_id), refused.reason, refused.body)
+        if refused.report_id is not None:
+            batch.refused.append((agent_id, refused.report_id, refused.reason))
+
+    def _commit(self, batch: _Batch, now: Instant) -> None:
+        """Store a batch, and acknowledge it; on an error it may be committed again.
+
+        Raises:
+            StoreUnavailable: nothing of it is acknowledged.
+        """
+        intake = reports.decide(_NothingKnown(), batch.reports, (), now.wall)
+        rows = [row for _, row in intake.new]
+        letters = list(batch.letters)
+        for report in intake.failed:
+            topic = THREATS.below_root(report.agent.agent_id)
+            letters.append(DeadLetter(now.wall, topic, reports.FAILURE, len(report.document), b""))
+        refused: dict[tuple[str, str], str] = {}
+        if rows or letters:
+            known, unfit = self._stored(rows, letters)
+            for place, digest in known.items():
+                report, row = intake.new[place]
+                self.counters["reports_repeated"] += 1
+                if digest != row.digest:
+                    refused[report.agent.agent_id, row.threat_id] = reports.OTHER_CONTENT
+            for place in unfit:
+                refused[intake.new[place][0].agent.agent_id, rows[place].threat_id] = _REJECTED
+            self.counters["threats_stored"] += len(rows) - len(known) - len(unfit)
+            self._has_stored = self._has_stored or len(known) + len(unfit) < len(rows)
+        if batch.handles:
+            self._acknowledge(batch.handles)
+        self.receipts.stored(each for each in intake.stored if each not in refused)
+        for agent_id, report_id, reason in (*batch.refused, *intake.refused):
+            self.receipts.refused(agent_id, report_id, reason)
+        for (agent_id, report_id), reason in refused.items():
+            self.receipts.refused(agent_id, report_id, reason)
+
+    def _stored(self, rows: list[ThreatRow], letters: list[DeadLetter]) -> tuple[dict[int, bytes], list[int]]:
+        try:
+            return self._store.store(rows, letters), []
+        except StoreRejected as error:
+            log.error("batch_rejected", reason=str(error))  # noqa: TRY400 -- the reason is enough
+            self.counters["batches_rejected"] += 1
+        if letters:
+            self._store.store([], letters)
+        return self._store.store_each(rows)
+
+    def _answer(self, now: Instant) -> None:
+        """Acknowledge what is over an agent's budget, and send the receipts that are due."""
+        deferred = self.inbox.take_deferred()
+        self.counters["messages_deferred"] += len(deferred)
+        handles = [entry.handle for entry in deferred if entry.handle is not None]
+        if handles:
+            self._acknowledge(handles)
+        for entry in deferred:
+            for report_id in entry.report_ids:
+                self.receipts.deferred(entry.agent_id, report_id)
+        self.receipts.send(self._publisher, self._agents.find, now)
+
+    def _budget(self, processes: int) -> Budget:
+        settings = self._settings
+        return Budget(settings.agent_messages / processes, settings.agent_bytes / processes, settings.burst)

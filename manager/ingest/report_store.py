@@ -1,0 +1,90 @@
+"""The database as a worker uses it: agents by their ids, and batches of reports, each in one transaction."""
+
+import json
+from collections.abc import Collection, Sequence
+
+from manager.domain.agents.agent import Agent
+from manager.engine.batch import DeadLetter, ThreatRow
+from manager.errors import StoreRejected, StoreUnavailable
+from manager.storage.health import StoreHealth
+from manager.storage.location import location_of
+from manager.storage.postgresql.connection import PostgresqlStore, driver_errors
+from manager.storage.postgresql.reports import store_reports
+from manager.storage.rows import AgentRows, SecretCipher
+from manager.storage.statements import Statements
+
+INGESTED = "panguard_ingested"
+"""The channel on which workers say that they have stored something."""
+
+_NOTIFY = f"BEGIN; SET LOCAL synchronous_commit = off; NOTIFY {INGESTED}; COMMIT"
+"""In a transaction of its own: a notification makes commits wait for each other, and this one waits for no disk."""
+
+
+class ReportStore:
+    """Stores reports for a worker, in one thread.
+
+    Args:
+        database: the worker's own connection.
+        store_key: opens the secrets of agents.
+    """
+
+    def __init__(self, database: PostgresqlStore, store_key: bytes) -> None:
+        self._database = database
+        self._statements = Statements(database)
+        self._rows = AgentRows(SecretCipher(store_key))
+        self._health = StoreHealth(location_of(database))
+
+    def agents(self, agent_ids: Collection[str]) -> list[Agent]:
+        """Return the registered agents with some ids.
+
+        Raises:
+            StoreUnavailable: the database cannot be read.
+        """
+        with self._health.errors("be read"):
+            rows = self._statements.rows("agents.load_some", {"agent_ids": json.dumps(list(agent_ids))})
+        return [self._rows.to_agent(row) for row in rows]
+
+    def store(self, rows: Sequence[ThreatRow], letters: Sequence[DeadLetter]) -> dict[int, bytes]:
+        """Store reports and dead letters, durable when this returns.
+
+        Returns:
+            the places of reports whose ids were stored before, and the digests that these are stored with.
+
+        Raises:
+            StoreUnavailable: nothing is known to be stored; the same reports may be stored again.
+            StoreRejected: nothing was stored; one of the rows does not fit the tables.
+        """
+        known: dict[int, bytes] = {}
+        with self._health.commit_errors(), self._database.atomic():
+            if rows:
+                with driver_errors:
+                    known = store_reports(self._database.connection(), rows).known
+            if letters:
+                self._statements.execute_many("dead_letters.insert", letters)
+        return known
+
+    def store_each(self, rows: Sequence[ThreatRow]) -> tuple[dict[int, bytes], list[int]]:
+        """Store the reports of a rejected batch one by one; return what `store` does, and the places of those refused.
+
+        Raises:
+            StoreUnavailable: the database cannot commit; what was stored is known then.
+        """
+        known: dict[int, bytes] = {}
+        refused: list[int] = []
+        for place, row in enumerate(rows):
+            try:
+                found = self.store([row], [])
+            except StoreRejected:
+                refused.append(place)
+            else:
+                for digest in found.values():
+                    known[place] = digest
+        return known, refused
+
+    def notify(self) -> None:
+        """Wake the leader, which would look by itself within a second."""
+        try:
+            with self._health.errors("notify"), driver_errors:
+                self._database.connection().execute(_NOTIFY)
+        except StoreUnavailable:
+            return

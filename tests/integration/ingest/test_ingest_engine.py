@@ -1,0 +1,249 @@
+"""The worker's engine beside a leader's on one database: what is stored, acknowledged, answered and handed over."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from manager.domain.ingest.topics import WORKER_LIFE
+from manager.engine.commands.requests import RemoveAgent
+from manager.engine.inbox import Inbound
+from manager.engine.settings import EngineSettings
+from manager.ingest.engine import IngestEngine
+from manager.ingest.known_agents import KnownAgents
+from manager.ingest.report_store import INGESTED, ReportStore
+from manager.storage.postgresql.connection import open_writer
+from schemas import topics
+from schemas.topics import Topic
+from tests.support.engine import Bench, RecordingPublisher
+from tests.support.migrated_store import address_of, stores_in
+from tests.support.postgresql import Postgresql
+from tests.support.simulated import SimulatedAgent
+
+pytestmark = pytest.mark.postgresql
+
+KEY = bytes(range(32))
+SOURCE = "203.0.113.7"
+
+
+class WorkerBench:
+    """One worker beside the leader of a bench."""
+
+    def __init__(self, leader: Bench, number: int, settings: EngineSettings | None = None) -> None:
+        self.leader = leader
+        self.worker_id = f"{number:032x}"
+        self.database = open_writer(address_of(leader.directory / "panguard.db"))
+        self.store = ReportStore(self.database, leader.keyring.store_key)
+        self.agents = KnownAgents(self.store.agents)
+        self.publisher = RecordingPublisher()
+        self.acknowledged: list[Any] = []
+        self.engine = IngestEngine(
+            self.worker_id,
+            KEY,
+            settings or EngineSettings(),
+            store=self.store,
+            agents=self.agents,
+            publisher=self.publisher,
+            acknowledge=self.acknowledged.extend,
+        )
+        self._handles = 0
+
+    def put(self, row: Topic, agent: SimulatedAgent, payload: bytes) -> int:
+        self._handles += 1
+        topic = row.below_root(agent.agent_id)
+        message = Inbound(row, agent.agent_id, topic, payload, self._handles)
+        self.engine.inbox.put(message, self.leader.now.monotonic)
+        return self._handles
+
+    def receive(self, row: Topic, agent: SimulatedAgent, payload: bytes) -> int:
+        handle = self.put(row, agent, payload)
+        self.engine.step(self.leader.now)
+        return handle
+
+    def receipts(self, agent: SimulatedAgent) -> dict[str, list[Any]]:
+        told: dict[str, list[Any]] = {"stored": [], "refused": [], "deferred": []}
+        for payload in self.publisher.take(topics.RECEIPTS.address(agent.agent_id)):
+            receipt = agent.reads(topics.RECEIPTS, payload, self.leader.keyring)
+            for kind, entries in told.items():
+                entries.extend(receipt.get(kind, []))
+        return told
+
+    def deliver_life(self) -> None:
+        """Pass what the worker handed over to the leader, as the broker does."""
+        for payload in self.publisher.take(WORKER_LIFE.address(self.worker_id)):
+            self.leader.put(WORKER_LIFE, self.worker_id, payload)
+        self.leader.engine.step(self.leader.now)
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def leader(tmp_path: Path, postgresql_cluster: Postgresql, stack: ExitStack) -> Bench:
+    stack.enter_context(stores_in(postgresql_cluster))
+    bench = Bench(tmp_path)
+    stack.callback(bench.database.close)
+    bench.fleet.life_key = KEY
+    return bench
+
+
+def a_worker(leader: Bench, stack: ExitStack, number: int = 1, settings: EngineSettings | None = None) -> WorkerBench:
+    worker = WorkerBench(leader, number, settings)
+    stack.callback(worker.database.close)
+    return worker
+
+
+def test_a_report_is_stored_acknowledged_and_answered(leader: Bench, stack: ExitStack) -> None:
+    """The receipt and the acknowledgement follow the commit; a repeated report is stored once and answered again."""
+    worker, agent = a_worker(leader, stack), leader.enroll("web-1")
+    payload = agent.threat(leader.wall, "t-1", sourceIp=SOURCE)
+    handle = worker.receive(topics.THREATS, agent, payload)
+    assert worker.acknowledged == [handle]
+    assert worker.receipts(agent)["stored"] == ["t-1"]
+    assert leader.rows("SELECT threat_id, source_ip FROM threat") == [("t-1", SOURCE)]
+    leader.elapsed += 2
+    worker.receive(topics.THREATS, agent, payload)
+    assert worker.receipts(agent)["stored"] == ["t-1"]
+    assert leader.rows("SELECT count(*) FROM threat") == [(1,)]
+    assert worker.engine.counters["reports_repeated"] == 1
+
+
+def test_the_same_id_with_other_content_is_refused(leader: Bench, stack: ExitStack) -> None:
+    """Whether the first report was stored by another worker, by the leader, or stands in the same batch."""
+    worker, other, agent = a_worker(leader, stack), a_worker(leader, stack, 2), leader.enroll("web-1")
+    other.receive(topics.THREATS, agent, agent.threat(leader.wall, "t-1", sourceIp=SOURCE))
+    leader.receive(topics.THREATS, agent.agent_id, agent.threat(leader.wall, "t-2", sourceIp=SOURCE))
+    for name in ("t-1", "t-2", "t-3"):
+        worker.put(topics.THREATS, agent, agent.threat(leader.wall, name, sourceIp="203.0.113.9"))
+    worker.put(topics.THREATS, agent, agent.threat(leader.wall, "t-3", sourceIp="203.0.113.10"))
+    worker.engine.step(leader.now)
+    told = worker.receipts(agent)
+    assert told["stored"] == ["t-3"]
+    assert sorted(each["id"] for each in told["refused"]) == ["t-1", "t-2", "t-3"]
+    assert leader.rows("SELECT count(*) FROM threat") == [(3,)]
+
+
+def test_forged_and_foreign_reports_are_dead_letters(leader: Bench, stack: ExitStack) -> None:
+    """A report with a wrong code, of an unknown agent, or that names another agent is not stored."""
+    worker, agent, other = a_worker(leader, stack), leader.enroll("web-1"), leader.enroll("web-2")
+    worker.receive(topics.THREATS, agent, agent.threat(leader.wall)[:-4] + b'xx"}')
+    foreign = SimulatedAgent("x", agent.token, agent.seal_key, agent_id="ag-" + "0" * 16)
+    worker.receive(topics.THREATS, foreign, foreign.threat(leader.wall))
+    agent.agent_id, own = other.agent_id, agent.agent_id
+    body = agent.threat(leader.wall, "t-9")[: -len(',"mac":"') - 45] + b"}"
+    agent.agent_id = own
+    worker.receive(topics.THREATS, agent, agent.coded(topics.THREATS, body))
+    reasons = [reason for (reason,) in leader.rows("SELECT reason FROM dead_letter ORDER BY id")]
+    assert reasons == ["no right code", "no such agent", "agentId is not the one of its topic"]
+    assert leader.rows("SELECT count(*) FROM threat") == [(0,)]
+    assert [each["id"] for each in worker.receipts(agent)["refused"]] == ["t-9"]
+
+
+def test_what_cannot_be_stored_is_not_acknowledged(leader: Bench, stack: ExitStack) -> None:
+    """While the database refuses, a report is neither acknowledged nor answered; afterwards it is, once."""
+    worker, agent = a_worker(leader, stack), leader.enroll("web-1")
+    worker.receive(topics.HEARTBEAT, agent, agent.heartbeat(leader.wall))
+    worker.acknowledged.clear()
+    with psycopg.connect(address_of(leader.directory / "panguard.db").url) as blocker:
+        blocker.execute("LOCK TABLE stored_id IN ACCESS EXCLUSIVE MODE")
+        worker.database.execute_sql("SET lock_timeout = '50ms'")
+        worker.receive(topics.THREATS, agent, agent.threat(leader.wall, "t-1"))
+        assert worker.engine.problem is not None
+        assert not worker.engine.step(leader.now)
+        assert worker.acknowledged == []
+        assert worker.receipts(agent)["stored"] == []
+        blocker.rollback()
+    assert worker.engine.step(leader.now)
+    assert len(worker.acknowledged) == 1
+    assert worker.receipts(agent)["stored"] == ["t-1"]
+
+
+def test_two_workers_and_a_leader_open_one_incident(leader: Bench, stack: ExitStack) -> None:
+    """An attacker whose reports come through two workers and the leader is one incident with every agent."""
+    agents = [leader.enroll(f"web-{number}") for number in range(3)]
+    for agent in agents:
+        leader.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(leader.wall))
+    for number, agent in enumerate(agents[:2], 1):
+        worker = a_worker(leader, stack, number)
+        worker.receive(topics.THREATS, agent, agent.threat(leader.wall, sourceIp=SOURCE))
+    leader.receive(topics.THREATS, agents[2].agent_id, agents[2].threat(leader.wall, sourceIp=SOURCE))
+    leader.pass_time(2)
+    assert leader.rows("SELECT value, report_count FROM incident WHERE kind = 'source_ip'") == [(SOURCE, 3)]
+    assert leader.rows(
+        "SELECT count(*) FROM incident_member JOIN incident ON id = incident_id WHERE kind = 'source_ip'"
+    ) == [(3,)]
+
+
+def test_heartbeats_reach_the_leader_each_second(leader: Bench, stack: ExitStack) -> None:
+    """The leader learns vitals and clock offset of a heartbeat that a worker verified; a forged one goes no further."""
+    worker, agent = a_worker(leader, stack), leader.enroll("web-1")
+    worker.engine.step(leader.now)
+    worker.deliver_life()
+    leader.elapsed += 0.5
+    worker.receive(topics.HEARTBEAT, agent, agent.heartbeat(leader.wall + 300, cpu=71.0))
+    worker.receive(topics.HEARTBEAT, agent, agent.heartbeat(leader.wall, cpu=99.0)[:-3] + b'x"}')
+    leader.elapsed += 0.5
+    worker.engine.step(leader.now)
+    worker.deliver_life()
+    record = leader.fleet.registry.agents[agent.agent_id]
+    assert record.vitals.cpu == 71.0
+    assert record.clock.seconds is not None
+    assert abs(record.clock.seconds + 300) < 0.01
+    assert leader.fleet.ingest_workers.live(leader.now) == [worker.worker_id]
+
+
+def test_a_removed_agent_is_refused_once_the_worker_is_told(leader: Bench, stack: ExitStack) -> None:
+    """The removal's notification has the worker ask the database, which has the agent no more."""
+    worker, agent = a_worker(leader, stack), leader.enroll("web-1")
+    worker.receive(topics.THREATS, agent, agent.threat(leader.wall, "t-1"))
+    leader.ask(RemoveAgent(agent.agent_id, "test"))
+    worker.agents.outdate(agent.agent_id)
+    worker.receive(topics.THREATS, agent, agent.threat(leader.wall, "t-2"))
+    assert leader.rows("SELECT threat_id FROM threat") == [("t-1",)]
+
+
+def test_budgets_are_divided_among_the_workers(leader: Bench, stack: ExitStack) -> None:
+    """With four processes an agent has a quarter of its budget at each: what is over it is deferred by receipt."""
+    settings = EngineSettings(agent_messages=8.0, burst=1.0)
+    worker, agent = a_worker(leader, stack, settings=settings), leader.enroll("web-1")
+    worker.engine.share(4)
+    for number in range(3):
+        worker.put(topics.THREATS, agent, agent.threat(leader.wall, f"t-{number}"))
+    worker.engine.step(leader.now)
+    told = worker.receipts(agent)
+    assert told["stored"] == ["t-0", "t-1"]
+    assert [each["ids"] for each in told["deferred"]] == [["t-2"]]
+    assert len(worker.acknowledged) == 3
+
+
+def test_the_leader_is_notified_after_a_commit(leader: Bench, stack: ExitStack) -> None:
+    """A worker that has stored something says so on the channel."""
+    worker, agent = a_worker(leader, stack), leader.enroll("web-1")
+    with psycopg.connect(address_of(leader.directory / "panguard.db").url, autocommit=True) as listening:
+        listening.execute(f"LISTEN {INGESTED}".encode())
+        worker.receive(topics.THREATS, agent, agent.threat(leader.wall))
+        assert [each.channel for each in listening.notifies(timeout=60, stop_after=1)] == [INGESTED]
+
+
+def test_more_agents_than_the_cache_holds_are_loaded_again(leader: Bench) -> None:
+    """The cache drops the agents that were loaded first, and asks for them again when they are heard."""
+    agents = [leader.enroll(f"web-{number}") for number in range(3)]
+    asked: list[list[str]] = []
+
+    def load(agent_ids: Any) -> list[Any]:
+        asked.append(sorted(agent_ids))
+        return [leader.fleet.registry.agents[each] for each in agent_ids]
+
+    known = KnownAgents(load, most=2)
+    first, second, third = (agent.agent_id for agent in agents)
+    for each in (first, second, third, second, first):
+        known.complete([each])
+        assert known.find(each) is not None
+    assert asked == [[first], [second], [third], [first]]
+    assert len(known) == 2
