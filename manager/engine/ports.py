@@ -79,6 +79,7 @@ class PruneOrder:
         ids: The maximum number of ids.
         rows: The maximum number of rows of each other table.
         vitals_before: Vitals over time before this time.
+        partition_threats: The maximum number of threats in partitions that are dropped as a whole, where there are any.
     """
 
     now: float
@@ -92,6 +93,7 @@ class PruneOrder:
     ids: int
     rows: int
     vitals_before: float = 0.0
+    partition_threats: int = 0
 
 
 class WaitingReports(NamedTuple):

@@ -167,6 +167,7 @@ class Housekeeping:
         settings = self._fleet.settings
         try:
             sizes = self._store.sizes()
+            threats_left = self._threats.left(sizes.threats, now.monotonic)
             order = PruneOrder(
                 now.wall,
                 threats_before=now.wall - settings.threat_retention,
@@ -176,7 +177,8 @@ class Housekeeping:
                 vitals_before=now.wall - VITALS_KEPT_FOR,
                 measures_before=now.wall - MEASURES_KEPT_FOR,
                 removed_before=now.wall - _REMOVED_AGENT_RETENTION,
-                threats=min(_PRUNE_LIMIT, self._threats.left(sizes.threats, now.monotonic)),
+                threats=min(_PRUNE_LIMIT, threats_left),
+                partition_threats=threats_left,
                 ids=min(_PRUNE_LIMIT, self._ids.left(sizes.ids, now.monotonic)),
                 rows=_PRUNE_LIMIT,
             )

@@ -53,8 +53,10 @@ class Histograms:
 class TimedStore(PeeweeStore):
     """A store that measures its commits."""
 
-    def __init__(self, database: Database, store_key: bytes, histograms: Histograms, health: StoreHealth) -> None:
-        super().__init__(database, store_key, health=health)
+    def __init__(
+        self, database: Database, store_key: bytes, histograms: Histograms, health: StoreHealth, threat_retention: float
+    ) -> None:
+        super().__init__(database, store_key, health=health, threat_retention=threat_retention)
         self._histograms = histograms
 
     def commit(self, changes: Changes) -> None:

@@ -75,7 +75,7 @@ class Manager:
             self._fleet = Fleet(keyring, engine_settings(settings, transport.ca_fingerprint, admin_text))
             self._fleet.use_signing_keys(opened.signing_keys)
             directory.sealed_broker_password = opened.values.keep_text("broker_password", directory.broker_password())
-            self._store = TimedStore(database, opened.store_key, histograms, self._health)
+            self._store = TimedStore(database, opened.store_key, histograms, self._health, settings.threat_retention)
             self._store.sealed = opened.values
             if settings.organization_response is not None:
                 self._store.set_meta(ORGANIZATION_RESPONSE, settings.organization_response.value)

@@ -57,12 +57,21 @@ class Backend(Protocol):
         ...
 
 
-def backend_for(database: Database, statements: Statements, fence: Fence | None = None) -> Backend:
-    """Return the back end of a writer's database; in PostgreSQL each of its transactions has to pass the fence."""
+def backend_for(
+    database: Database, statements: Statements, fence: Fence | None = None, threat_retention: float = 0.0
+) -> Backend:
+    """Return the back end of a writer's database.
+
+    Args:
+        database: the writer's database.
+        statements: its statements.
+        fence: passed by each transaction in PostgreSQL.
+        threat_retention: seconds that threats are kept; PostgreSQL keeps them in partitions of about a 24th.
+    """
     if system_of(database) == "sqlite":
         if fence is not None:
             raise ValueError("SQLite has one writer, and no fence")
         return SqliteBackend(database, statements)
     from manager.storage.postgresql.backend import PostgresqlBackend  # noqa: PLC0415 -- imports psycopg
 
-    return PostgresqlBackend(cast("PostgresqlStore", database), statements, fence)
+    return PostgresqlBackend(cast("PostgresqlStore", database), statements, fence, threat_retention)

@@ -1,6 +1,6 @@
 """Pruning: deletes expired rows in pieces, from every table that grows."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from peewee import Database
@@ -19,8 +19,17 @@ from manager.storage.threat_index.indexer import ThreatIndexer
 class SystemRetention(Protocol):
     """Retention that is a database system's own; `prune_removed_agents` is called outside a transaction."""
 
-    def drop_partitions(self, order: PruneOrder) -> int:
-        """Drop expired partitions of threats; return the number of threats in them."""
+    def threats_before(self, before: float) -> float:
+        """Return the time before which threats have expired, if they are kept until a time."""
+        ...
+
+    def drop_partitions(self, order: PruneOrder, before_drop: Callable[[int], None]) -> int:
+        """Drop expired partitions of threats; return the number of threats in them.
+
+        Args:
+            order: the time, and the most threats.
+            before_drop: called with the highest sequence of each partition, in the transaction in which it is dropped.
+        """
         ...
 
     def keep_ids(self, last: int) -> None:
@@ -80,8 +89,11 @@ class Pruner:
 
     def prune(self, order: PruneOrder) -> Pruned:
         """Delete the rows that an order names; return their number."""
+        threats = self._system.drop_partitions(order, self._projections.complete_up_to)
         with self._database.atomic():
-            threats = self._prune_threats(order)
+            if threats:
+                self._indexer.prune_before_lowest()
+            threats += self._prune_threats(order)
             ids = self._system.prune_ids(order)
             other = self._prune_counts(order.rows)
             other += self._prune_incidents(order)
@@ -94,7 +106,8 @@ class Pruner:
         return Pruned(threats, ids, other + self._prune_removed_agents(order))
 
     def _prune_threats(self, order: PruneOrder) -> int:
-        last = self._expiry.last_expired("threat", order.threats_before, order.now, order.threats)
+        before = self._system.threats_before(order.threats_before)
+        last = self._expiry.last_expired("threat", before, order.now, order.threats)
         if last is None:
             return 0
         self._system.keep_ids(last)

@@ -51,6 +51,7 @@ class PeeweeStore:
         events_kept: the number of events that are kept.
         remembered: the number of stored threats that projections keep in memory.
         fence: raises an error if this process may not write any more; called at the beginning of each transaction.
+        threat_retention: seconds that threats are kept; a partition of PostgreSQL has about a 24th of them; 0 for none.
     """
 
     def __init__(
@@ -63,11 +64,12 @@ class PeeweeStore:
         events_kept: int = EVENTS_KEPT,
         remembered: int = REMEMBERED,
         fence: Fence | None = None,
+        threat_retention: float = 0.0,
     ) -> None:
         self._database = database
         self.health = health or StoreHealth(location_of(database))
         self._statements = statements = Statements(database)
-        self._backend = backend_for(database, statements, fence)
+        self._backend = backend_for(database, statements, fence, threat_retention)
         cipher = SecretCipher(store_key)
         self._agents = AgentRows(cipher)
         self._tokens = TokenRows(cipher)

@@ -9,6 +9,7 @@ from manager.engine.batch import Changes, ThreatRow
 from manager.errors import StoreRejected
 from manager.storage.hand_over import InsertedThreats
 from manager.storage.postgresql.connection import PostgresqlStore, driver_errors
+from manager.storage.postgresql.partitions import ThreatPartitions, partition_length
 from manager.storage.postgresql.reports import store_reports
 from manager.storage.postgresql.retention import PostgresqlRetention
 from manager.storage.statements import Statements
@@ -31,15 +32,21 @@ class PostgresqlBackend:
         database: the writer's database.
         statements: its statements.
         fence: called at the beginning of each transaction of the database.
+        threat_retention: seconds that threats are kept, which determine the length of partitions; 0 for no partitions.
     """
 
     def __init__(
-        self, database: PostgresqlStore, statements: Statements, fence: Callable[[], None] | None = None
+        self,
+        database: PostgresqlStore,
+        statements: Statements,
+        fence: Callable[[], None] | None = None,
+        threat_retention: float = 0.0,
     ) -> None:
         self._database = database
         self._statements = statements
         database.fence = fence
-        self.retention = PostgresqlRetention(statements)
+        self._partitions = ThreatPartitions(database, statements, partition_length(threat_retention))
+        self.retention = PostgresqlRetention(statements, self._partitions)
         self._unanswered: tuple[str, Changes] | None = None
 
     def is_in_transaction(self) -> bool:
@@ -47,11 +54,16 @@ class PostgresqlBackend:
         return bool(self._database.connection().info.transaction_status == TransactionStatus.INTRANS)
 
     def insert_threats(self, rows: Sequence[ThreatRow]) -> InsertedThreats:
-        """Insert threats by COPY; an ingest worker may have stored some since they were looked up.
+        """Insert threats by COPY, into partitions made for them.
+
+        An ingest worker may have stored some since they were looked up.
 
         Raises:
             StoreRejected: a worker has stored another content under the id of one.
         """
+        received = [row.received_at for row in rows]
+        self._partitions.cover(min(received))
+        self._partitions.cover(max(received))
         connection = self._database.connection()
         with driver_errors:
             stored = store_reports(connection, rows)

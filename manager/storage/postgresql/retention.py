@@ -1,23 +1,33 @@
 """Retention that only PostgreSQL has: every stored report has its id from the beginning, by the time of its storing."""
 
+from collections.abc import Callable
+
 from manager.domain.retention import EARLIEST, HOUR
 from manager.engine.ports import PruneOrder
+from manager.storage.postgresql.partitions import ThreatPartitions
 from manager.storage.statements import Statements
 
 
 class PostgresqlRetention:
-    """Deletes expired ids, and removed agents.
+    """Drops expired partitions, and deletes expired ids and removed agents.
 
     Args:
         statements: those of the writer's database.
+        partitions: the partitions of the threats.
     """
 
-    def __init__(self, statements: Statements) -> None:
+    def __init__(self, statements: Statements, partitions: ThreatPartitions) -> None:
         self._statements = statements
+        self._partitions = partitions
 
-    def drop_partitions(self, order: PruneOrder) -> int:  # noqa: ARG002 -- follows with the partitions
-        """Return 0: expired threats are deleted row by row."""
-        return 0
+    def threats_before(self, before: float) -> float:
+        """Return the last end of a partition up to a time: threats expire partition by partition."""
+        length = self._partitions.length
+        return before // length * length if length else before
+
+    def drop_partitions(self, order: PruneOrder, before_drop: Callable[[int], None]) -> int:
+        """Drop expired partitions of threats; return the number of threats in them."""
+        return self._partitions.drop_expired(order.threats_before, order.partition_threats, before_drop)
 
     def keep_ids(self, last: int) -> None:
         """Do nothing: the ids are stored with their threats."""

@@ -85,6 +85,15 @@ class Projections:
             elif first <= last:
                 self._statements.execute("projections.set_progress", (name, last))
 
+    def complete_up_to(self, last: int) -> None:
+        """Process all threats up to a sequence, before some of them are deleted and others stay."""
+        lowest, _ = self._extent()
+        for name, done in self._progress().items():
+            first = max(done + 1, lowest)
+            while first <= last:
+                self._take_in(name, first, min(first + self._piece - 1, last))
+                first += self._piece
+
     def after_prune(self) -> None:
         """Reset the progress if no threat is left, because the next threat has sequence 1 again."""
         if self._extent() == (0, 0):

@@ -1,5 +1,7 @@
 """Retention that only SQLite has: ids are kept when their threats are deleted; references are not checked."""
 
+from collections.abc import Callable
+
 from peewee import Database
 
 from manager.engine.ports import PruneOrder
@@ -20,7 +22,11 @@ class SqliteRetention:
         self._statements = statements
         self._expiry = Expiry(statements)
 
-    def drop_partitions(self, order: PruneOrder) -> int:  # noqa: ARG002 -- the other system's has partitions
+    def threats_before(self, before: float) -> float:
+        """Return the time: threats expire one by one."""
+        return before
+
+    def drop_partitions(self, _order: PruneOrder, _before_drop: Callable[[int], None]) -> int:
         """Return 0: the threats are in one table."""
         return 0
 

@@ -16,6 +16,9 @@ ORGANIZATION, TYPE, SEVERITY = "organization", "type", "severity"
 """The dimensions that have bitmaps; agents are part of the slice."""
 
 
+_HIGHEST = 2**63 - 1
+
+
 class ThreatIndexer:
     """Writes and prunes slices in the writer's transaction.
 
@@ -62,6 +65,11 @@ class ThreatIndexer:
         self._statements.execute("threat_index.insert_slice", slice_row)
         bitmap_rows = [(first, *value, packed(bits)) for value, bits in sorted(bitmaps.items())]
         self._statements.execute_many("threat_index.insert_bitmap", bitmap_rows)
+
+    def prune_before_lowest(self) -> None:
+        """Delete the slices without threats: those before the lowest sequence of a threat."""
+        ((lowest, _),) = self._statements.rows("threats.sequences")
+        self.prune(lowest - 1 if lowest else _HIGHEST)
 
     def prune(self, last: int) -> None:
         """Delete the slices whose threats are all pruned: those up to a sequence."""

@@ -37,7 +37,7 @@ SELECT coalesce(max(number), 0) FROM agent;
 SELECT coalesce(registered_in, organization_id), hostname, stamp_sent_at, stamp_digest, removed_at
 FROM agent
 WHERE removed_at IS NOT NULL AND stamp_digest IS NOT NULL
-ORDER BY removed_at;
+ORDER BY removed_at, number;
 
 -- name: upsert
 -- Keys, digests and stamp are null where the row has them already.
