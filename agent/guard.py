@@ -341,7 +341,6 @@ class Guard:
             self._poll_due = now
         if keys is not None:
             self._parts.delivery.accept(keys.accepts)
-            self._parts.resending.accept(keys.accepts)
             if keys.generation is not None:
                 self._parts.resending.hear(keys.generation, now)
 

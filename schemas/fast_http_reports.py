@@ -62,6 +62,7 @@ class FastHttpEvents(FastHttpReport, rename="camel", forbid_unknown_fields=True,
     threats: Annotated[list[FastHttpReport], Meta(max_length=EVENTS_IN_ONE)] | None = None
     sent: str | None = field(name="sentAt", default=None)
     reported: str | None = field(name="reportedAt", default=None)
+    resent: bool | None = None
 
     @property
     def sent_at(self) -> datetime | None:

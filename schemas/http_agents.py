@@ -211,3 +211,6 @@ class HttpEvents(HttpReport):
     threats: Annotated[list[HttpReport], Field(max_length=EVENTS_IN_ONE)] | None = None
     reported_at: HttpTime | None = None
     sent_at: Timestamp | None = None
+    resent: bool | None = Field(
+        default=None, description="the agent has receipts for them, and the manager asked for them by a generation"
+    )

@@ -69,6 +69,7 @@ class ManagerKeyring:
     def __init__(self, seed: bytes, user_name_key: bytes | None = None) -> None:
         self.store_key = derive(seed, b"store")
         self.user_name_key = user_name_key or derive(seed, b"user names")
+        self.mark_key = derive(self.user_name_key, b"receipt marks")
         self._former_seal_keys: tuple[X25519PrivateKey, ...] = ()
         self._use(seed)
 

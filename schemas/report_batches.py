@@ -26,9 +26,9 @@ _ID_NAME = b'"id"'
 _ID = re.compile(rb'\{(?:"agentId":"[^"\\]{1,64}",)?"id":"([A-Za-z0-9._:-]{1,64})"')
 
 
-def batch_body(reports: Iterable[bytes]) -> bytes:
-    """Return the message with these reports, without its code."""
-    return b'{"reports":[%b]}' % b",".join(reports)
+def batch_body(reports: Iterable[bytes], *, resent: bool = False) -> bytes:
+    """Return the message with these reports, without its code; `resent` if they are sent again after a receipt."""
+    return b'{"reports":[%b]%b}' % (b",".join(reports), b',"resent":true' if resent else b"")
 
 
 def fitting(lengths: Sequence[int]) -> int:

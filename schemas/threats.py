@@ -100,6 +100,9 @@ class ThreatReportBatch(WireModel):
     """Several reports of one agent in one message; each is stored or refused by itself."""
 
     reports: Annotated[list[ThreatReport], Field(min_length=1, max_length=REPORTS_IN_BATCH)]
+    resent: bool | None = Field(
+        default=None, description="the agent has receipts for them, and the manager asked for them by a generation"
+    )
 
 
 class Refusal(WireModel):

@@ -77,6 +77,7 @@ class RequestQueue:
         self._logins: dict[_LoginKey, dict[str, Any]] = {}
         self._policy_error: str | None = None
         self._reports: dict[str, bytes] = {}
+        self._resent: dict[str, bytes] = {}
         self._most = MOST_REPORTS
         self._reports_from = 0.0
         self._hold_until = 0.0
@@ -109,6 +110,8 @@ class RequestQueue:
         if row is HEARTBEAT:
             message |= self._with_waiting_logins(message.get("logins") or ())
             self._heartbeat = _compact(message | ({"policyError": self._policy_error} if self._policy_error else {}))
+        elif row is THREATS and message.get("resent"):
+            self._resent |= {report["id"]: _compact(report) for report in message["reports"]}
         elif row is THREATS:
             self._reports[message["id"]] = _compact(message)
         elif row is POLICY_APPLIED:
@@ -141,7 +144,7 @@ class RequestQueue:
             version = self._version()
             query = "" if version is None else f"?version={version}"
             return Request(Task.POLICY, "GET", self._policy_path + query)
-        if self._reports and now >= self._reports_from:
+        if (self._reports or self._resent) and now >= self._reports_from:
             return self._batch(wall)
         return None
 
@@ -151,7 +154,7 @@ class RequestQueue:
             return None
         if self._registration is not None or self._heartbeat is not None or self._poll:
             return max(0.0, self._hold_until - now)
-        if self._reports:
+        if self._reports or self._resent:
             return max(0.0, self._hold_until - now, self._reports_from - now)
         return None
 
@@ -216,16 +219,21 @@ class RequestQueue:
         return opened + offered
 
     def _batch(self, wall: float) -> Request:
-        """Return a request with as many reports as fit, the oldest first; a single report may have any size."""
+        """Return a request with as many reports as fit, the oldest first; a single report may have any size.
+
+        Reports that are sent again after a receipt wait until no other does, and go in requests of their own.
+        """
         ids: list[str] = []
         size = _ROOM
-        for report_id, body in self._reports.items():
+        waiting = self._reports or self._resent
+        for report_id, body in waiting.items():
             size += len(body) + 1
             if ids and (len(ids) >= self._most or size > BODY_LIMIT):
                 break
             ids.append(report_id)
-        reports = b",".join(self._reports[report_id] for report_id in ids)
-        body = b'{"threats":[%b],"sentAt":"%b"}' % (reports, iso(wall).encode())
+        reports = b",".join(waiting[report_id] for report_id in ids)
+        resent = b"" if self._reports else b',"resent":true'
+        body = b'{"threats":[%b],"sentAt":"%b"%b}' % (reports, iso(wall).encode(), resent)
         return Request(Task.REPORTS, "POST", f"{self._path}/events", body, tuple(ids))
 
     def _reported(self, request: Request, answer: Answer, now: float) -> list[Event]:
@@ -249,6 +257,7 @@ class RequestQueue:
     def _forget(self, ids: tuple[str, ...]) -> None:
         for report_id in ids:
             self._reports.pop(report_id, None)
+            self._resent.pop(report_id, None)
 
 
 def _generation_in(data: dict[str, Any]) -> list[Event]:

@@ -35,10 +35,13 @@ class OutboxEntry:
     body: bytes
 
 
-def coded(bodies: Sequence[bytes], agent_id: str, mac_key: bytes) -> bytes:
-    """Return the message with one report or several, each with its agentId, and the message code."""
+def coded(bodies: Sequence[bytes], agent_id: str, mac_key: bytes, *, resent: bool = False) -> bytes:
+    """Return the message with one report or several, each with its agentId, and the message code.
+
+    A message with reports that are sent again after a receipt says so, and has the form of several.
+    """
     whole = [b'{"agentId":"%b",%b' % (agent_id.encode(), body[1:]) for body in bodies]
-    message = whole[0] if len(whole) == 1 else batch_body(whole)
+    message = whole[0] if len(whole) == 1 and not resent else batch_body(whole, resent=resent)
     return message_codes.with_mac(mac_key, THREATS.below_root(agent_id), message)
 
 

@@ -1,14 +1,14 @@
 """Sends kept reports again that the manager's store lost: after those of the outbox, 50 in a second at most."""
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from agent.link.link import Link
 from agent.logs import EventLog
 from agent.report.kept_reports import KeptReports
 from agent.report.outbox import coded
 from schemas.generations import StoreGeneration
-from schemas.report_batches import AT_ONCE, FEATURE, fitting
+from schemas.report_batches import AT_ONCE, fitting
 from schemas.threats import Receipt
 from schemas.topics import THREATS
 
@@ -30,9 +30,9 @@ class Resending:
 
     - A guard begins at a random time within the spread that the manager named, and after a restart again.
     - Reports of the outbox go first: kept reports are sent only while all of those are in flight and none is deferred.
-    - At most 50 reports are in flight, in one message where the manager takes batches, and the next follow a second
-      later at the earliest. They are sent again after `receipt_timeout`, which doubles each time up to 15 minutes, and
-      each alone then until the manager's keys are heard again.
+    - At most 50 reports are in flight, in one message that says that they are sent again (a manager that asks takes
+      such messages), and the next follow a second later at the earliest. After `receipt_timeout`, which doubles each
+      time up to 15 minutes, they are sent again, each in a message of its own, until one has a receipt.
 
     Args:
         kept: The kept reports.
@@ -56,7 +56,7 @@ class Resending:
         self._link: Link | None = None
         self._agent_id = ""
         self._mac_key = b""
-        self._sends_batches = False
+        self._sends_each_alone = False
         self._flight: set[str] = set()
         self._overdue = _NEVER
         self._not_before: float | None = None
@@ -67,10 +67,6 @@ class Resending:
         if self._link is None or not self._kept.again or self._not_before is None:
             return _NEVER
         return self._overdue if self._flight else self._not_before
-
-    def accept(self, features: Collection[str]) -> None:
-        """Take over the features that the manager's keys list."""
-        self._sends_batches = FEATURE in features
 
     def opened(self, link: Link, agent_id: str, mac_key: bytes, now: float) -> None:
         """Go on with a new link."""
@@ -101,7 +97,7 @@ class Resending:
             return
         if self._flight:
             self._flight.clear()
-            self._sends_batches = False
+            self._sends_each_alone = True
             self._patience = min(self._patience * 2, _LONGEST_PATIENCE)
         if not self._outbox_is_idle():
             self._not_before = now + _BUSY_FOR
@@ -113,8 +109,8 @@ class Resending:
         entries = entries[: fitting([len(entry.body) + _ROOM_FOR_ID for entry in entries])]
         self._not_before = now + INTERVAL
         self._overdue = now + self._patience
-        for message in [entries] if self._sends_batches else [[entry] for entry in entries]:
-            payload = coded([entry.body for entry in message], self._agent_id, self._mac_key)
+        for message in [[entry] for entry in entries] if self._sends_each_alone else [entries]:
+            payload = coded([entry.body for entry in message], self._agent_id, self._mac_key, resent=True)
             if link.publish(THREATS, payload) is None:
                 return
             self._flight |= {entry.id for entry in message}
@@ -128,7 +124,7 @@ class Resending:
             at: Current time in epoch seconds.
         """
         if self._kept.settle(receipt, at):
-            self._patience = self._receipt_timeout
+            self._patience, self._sends_each_alone = self._receipt_timeout, False
             self._flight.difference_update(receipt.stored)
             self._flight.difference_update(refusal.id for refusal in receipt.refused)
             if not self._kept.again:

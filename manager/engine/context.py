@@ -2,11 +2,12 @@
 
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from manager.domain.agents.agent import STAMP_IN_STORE, Agent, RegistrationStamp, lasting_values
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.agents.registry import cap_stamp
+from manager.domain.correlation.reports import is_late
 from manager.domain.instant import Instant
 from manager.engine.batch import Batch, DeadLetter, ThreatRow
 from manager.engine.fleet import Fleet
@@ -30,6 +31,7 @@ class ReceivedReport:
     """A verified and decoded report, before the check whether it is new.
 
     `clock` replaces the agent's clock offset in the computation of event time; None keeps the agent's own.
+    `resent`: the agent has a receipt for it, which a store gave that has lost it.
     """
 
     agent: Agent
@@ -37,6 +39,12 @@ class ReceivedReport:
     digest: bytes
     document: str
     clock: ClockOffset | None = None
+    resent: bool = False
+
+    def is_old_news(self, row: ThreatRow) -> bool:
+        """Return whether people were told of a report: it is late, and was stored before by a store that lost it."""
+        happened = row.event_time if row.time_known else self.report.timestamp.timestamp()
+        return self.resent and is_late(happened, row.received_at)
 
 
 class HandedOver(NamedTuple):
@@ -56,12 +64,14 @@ class Submission:
         received_at: When the manager received them, in seconds since 1970.
         refusal: The reason why none of them is stored; None if all are.
         refused: The index of the report that prevents it; None if it is not known.
+        store_state: The members about the store of a receipt for them; empty before the commit.
     """
 
     reports: list[ReceivedReport]
     received_at: float = 0.0
     refusal: str | None = None
     refused: int | None = None
+    store_state: dict[str, Any] = field(default_factory=dict)
 
     def refuse(self, index: int | None, reason: str) -> None:
         """Refuse the whole submission because of one report."""

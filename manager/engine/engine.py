@@ -30,6 +30,7 @@ from manager.engine.outgoing.after_commit import AfterCommit
 from manager.engine.outgoing.threat_events import ThreatEvents
 from manager.engine.piecewise_commit import PiecewiseCommit
 from manager.engine.policies.blocklist_messages import BlocklistMessages
+from manager.engine.policies.lost_reports import StoreRun
 from manager.engine.policies.never_lists import NeverLists
 from manager.engine.policies.publisher import PolicyPublisher
 from manager.engine.policies.queue import PolicyQueue
@@ -118,6 +119,7 @@ class Engine:
         )
         self._sweep = Periodic(settings.sweep_interval, sweep)
         self._ticks: tuple[Tick, ...] = (
+            StoreRun().tick,
             self._suspensions.tick,
             self.system_events.tick,
             self._incident_recorder.tick,
@@ -379,9 +381,8 @@ class Engine:
     def _set_unavailable(self, error: Exception, now: Instant) -> None:
         """Stop the silence timers and report the manager as not ready, at the first error."""
         if self._available:
-            unexpected = None if isinstance(error, StoreUnavailable) else error
             reason = str(error) or type(error).__name__
-            log.error("store_unavailable", reason=reason, exc_info=unexpected)
+            log.error("store_unavailable", reason=reason, exc_info=not isinstance(error, StoreUnavailable) and error)
             self.system_events.store_failed(reason, now)
             self._available = False
             self.fleet.counters["commits_failed"] += 1

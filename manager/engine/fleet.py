@@ -28,6 +28,7 @@ from manager.domain.response.organization_step import ORGANIZATION_RESPONSE, sto
 from manager.domain.response.progress import ProgressTracker
 from manager.domain.retention import ClockTrust
 from manager.domain.signing_keys import SigningKeys
+from manager.domain.store_history import StoreHistory
 from manager.domain.user_names import UserNames
 from manager.engine.outgoing.retained_clearing import RetainedClearing
 from manager.engine.policies.blocklist_messages import stored_lifts, stored_never_lists, stored_sequences
@@ -107,6 +108,10 @@ class Fleet:
     signing_keys: SigningKeys = field(init=False)
     """The signing keys; those of the keyring until `use_signing_keys`."""
     trusted_keys: TrustedKeys = field(default_factory=TrustedKeys)
+    store_history: StoreHistory = field(init=False)
+    """Runs and generation of the store."""
+    lost_since: float | None = None
+    """Since when the database may have lost reports by a fail-over before this run; None without one."""
     user_names: UserNames = field(init=False)
     """Masks user names that are no account in everything that is told: events, messages, feeds."""
 
@@ -114,6 +119,7 @@ class Fleet:
         """Build the parts that depend on other parts."""
         settings = self.settings
         self.signing_keys = SigningKeys(self.keyring.seed)
+        self.store_history = StoreHistory(self.keyring.mark_key)
         self.user_names = UserNames(self.keyring.user_name_key)
         self.document_warnings.channels = settings.channels
         self.liveness = Liveness(settings.times, self.is_ephemeral)
@@ -151,6 +157,8 @@ class Fleet:
         """
         self.restored_at = now
         self.meta = snapshot.meta
+        self.store_history.load(snapshot.meta)
+        self.lost_since = self.store_history.begin_run(now, snapshot.timeline)
         self.retained_clearing.load(snapshot.meta)
         self.tokens = {token.token_id: token for token in snapshot.tokens}
         self.access.load(snapshot.access)

@@ -46,6 +46,8 @@ class Snapshot:
     manual_blocks: list[ManualBlock] = field(default_factory=list)
     responses: list[Response] = field(default_factory=list)
     meta: Mapping[str, str] = field(default_factory=dict)
+    timeline: str = ""
+    """Which history of the database this is: another one after a fail-over; empty where there is but one."""
 
 
 class StoreSizes(NamedTuple):

@@ -26,6 +26,10 @@ class Backend(Protocol):
         """The retention that is the system's own."""
         ...
 
+    def timeline(self) -> str:
+        """Return which history of the database this is; another one after a fail-over, empty where there is but one."""
+        ...
+
     def is_in_transaction(self) -> bool:
         """Return whether the transaction goes on; a system may end one by itself after an error."""
         ...

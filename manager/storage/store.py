@@ -152,6 +152,7 @@ class PeeweeStore:
             manual_blocks=self._responses.manual_blocks(),
             responses=self._responses.responses(),
             meta=meta,
+            timeline=self._backend.timeline(),
             policies=[
                 StoredPolicy(ids[number], version, digest, updated_at, bool(published))
                 for number, version, digest, updated_at, published in self._statements.each("policies.load_effective")

@@ -104,10 +104,10 @@ class SimulatedAgent:
         )
         return self.coded(topics.THREATS, report.body())
 
-    def batch(self, *reports: bytes) -> bytes:
+    def batch(self, *reports: bytes, resent: bool = False) -> bytes:
         """Return several reports in one message; each may have its own code, which is taken off."""
         bodies = [without_mac(report) if b',"mac":"' in report else report for report in reports]
-        return self.coded(topics.THREATS, batch_body(bodies))
+        return self.coded(topics.THREATS, batch_body(bodies, resent=resent))
 
     def reads(self, row: topics.Topic, payload: bytes, keyring: ManagerKeyring) -> dict[str, Any]:
         """Return a manager's message, checked as a guard checks it."""

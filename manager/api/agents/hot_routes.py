@@ -93,7 +93,8 @@ class EventsRoute:
             raise _no_agent(agent_id)
         prepared = prepare(agent_id, events, self._clock())
         self._charge(caller, len(prepared), 0)
-        command = StoreReports(agent_id, tuple(prepared), _epoch(events.sent_at), _epoch(events.reported_at))
+        resent, sent_at, reported_at = bool(events.resent), _epoch(events.sent_at), _epoch(events.reported_at)
+        command = StoreReports(agent_id, tuple(prepared), sent_at, reported_at, resent)
         return PreparedCommand(command, partial(_render_reports, events, prepared))
 
 
@@ -120,7 +121,10 @@ def _decoded_heartbeat(body: bytes) -> tuple[AnyHttpHeartbeat, list[str]]:
 
 def _render_heartbeat(dropped: list[str], recorded: HeartbeatRecorded) -> tuple[int, bytes]:
     pending = [policy_record(policy) for policy in recorded.pending]
-    data = orjson.dumps({**recorded.record, "pendingPolicies": pending, "pendingPolicyCount": len(pending)})
+    members = {**recorded.record, "pendingPolicies": pending, "pendingPolicyCount": len(pending)}
+    if recorded.generation is not None:
+        members["storeGeneration"] = recorded.generation.model_dump(mode="json", by_alias=True, exclude_none=True)
+    data = orjson.dumps(members)
     if dropped:
         return 200, b'{"ok":true,"data":%b,"warnings":%b}' % (data, orjson.dumps(dropped))
     return 200, b'{"ok":true,"data":%b}' % data
@@ -148,8 +152,9 @@ def _reports_body(submission: Submission, prepared: list[PreparedReport]) -> byt
         threats = b",".join(b"%b,%b" % (source, report.document[1:].encode()) for report in prepared)
     ids = orjson.dumps([report.report.id for report in prepared])
     number = len(prepared)
-    answer = b'{"ok":true,"data":{"received":%d,"accepted":%d,"eventIds":%b,"threats":[%b]}}'
-    return answer % (number, number, ids, threats)
+    store_state = orjson.dumps(submission.store_state)[1:-1]
+    answer = b'{"ok":true,"data":{"received":%d,"accepted":%d,"eventIds":%b,"threats":[%b]%b%b}}'
+    return answer % (number, number, ids, threats, b"," if store_state else b"", store_state)
 
 
 def _list_name(events: AnyEvents) -> str:

@@ -24,6 +24,9 @@ than two windows ago.
 NOT_CORRELATED = -1
 """`Report.ignored` of a report on which the rules failed: it is in no run."""
 
+RESENT = 1 << 30
+"""A bit of `ignored` in the row of a report that an agent sent again after a receipt, until the report is decided."""
+
 
 class Report(NamedTuple):
     """A threat report as the correlator's input. Times are seconds since 1970.

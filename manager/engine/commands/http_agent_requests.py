@@ -7,6 +7,7 @@ from manager.domain.agents.agent import Host
 from manager.domain.http_reports import PreparedReport
 from manager.engine.commands.requests import AgentPolicy
 from schemas.fast_http_heartbeats import AnyHttpHeartbeat
+from schemas.generations import StoreGeneration
 from schemas.keys import EnrollmentToken
 
 Record = dict[str, Any]
@@ -86,10 +87,14 @@ class RecordHeartbeat:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatRecorded:
-    """An agent's record, and the policies that it should fetch or apply at once."""
+    """An agent's record, the policies that it should fetch or apply at once, and the generation of the store.
+
+    `generation` is None while the store asks for no reports again.
+    """
 
     record: Record
     pending: tuple[AgentPolicy, ...]
+    generation: StoreGeneration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +102,14 @@ class StoreReports:
     """Store reports, all or none. Answered by a `Submission`; NotFound if there is no such agent.
 
     `sent_at` (of our guards) and `reported_at` are the agent's own time at sending, in seconds since 1970; event time
-    follows from them as `http_agents.event_clock` says.
+    follows from them as `http_agents.event_clock` says. `resent` are reports that the agent has receipts for.
     """
 
     agent_id: str
     reports: tuple[PreparedReport, ...]
     sent_at: float | None = None
     reported_at: float | None = None
+    resent: bool = False
 
     @property
     def weight(self) -> int:

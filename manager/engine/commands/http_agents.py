@@ -33,11 +33,12 @@ from manager.engine.commands.requests import AgentPolicy
 from manager.engine.context import TIMESTAMP_AS_GIVEN, Context, ReceivedReport, Submission
 from manager.engine.messages import condition, logins
 from manager.engine.messages.registration import new_agent_id, record_enrollment
-from manager.engine.policies import restored_store
+from manager.engine.policies import lost_reports, restored_store
 from manager.engine.policies.merged_policy import merged_policy, merged_version, sequence_of
 from manager.engine.response import emergency_response
 from manager.errors import Conflict
 from schemas.fast_http_heartbeats import AnyHttpHeartbeat
+from schemas.generations import StoreGeneration
 from schemas.identifiers import DEFAULT_ORGANIZATION
 from schemas.keys import AgentKeys, new_secret
 from schemas.presence import PolicyState
@@ -195,6 +196,8 @@ def record_heartbeat(context: Context, request: RecordHeartbeat) -> HeartbeatRec
     _record_vitals(agent, heartbeat)
     condition.record(context, agent, heartbeat, mode)
     logins.record(context, agent, heartbeat.logins)
+    if heartbeat.receipt_mark is not None:
+        lost_reports.compare(context, agent, heartbeat.receipt_mark)
     stated = heartbeat.policy_version
     if stated is not None:
         _record_policy_in_force(context, agent, stated, heartbeat)
@@ -202,7 +205,15 @@ def record_heartbeat(context: Context, request: RecordHeartbeat) -> HeartbeatRec
     context.unwritten.heartbeat(agent, lasting)
     policy = context.fleet.policies.effective[agent.agent_id]
     clone = context.fleet.clones.known.get(agent.agent_id)
-    return HeartbeatRecorded(agent_record(agent, policy, clone), _pending(context, agent, stated))
+    return HeartbeatRecorded(
+        agent_record(agent, policy, clone), _pending(context, agent, stated), _generation_asked(context)
+    )
+
+
+def _generation_asked(context: Context) -> StoreGeneration | None:
+    """Return the generation of the store while it asks for reports again."""
+    history, now = context.fleet.store_history, context.batch.now.wall
+    return history.message(now, len(context.fleet.registry)) if history.is_asking(now) else None
 
 
 def _observe_clock(agent: Agent, heartbeat: AnyHttpHeartbeat, received: float) -> None:
@@ -225,7 +236,12 @@ def store_reports(context: Context, request: StoreReports) -> Submission:
     context.fleet.counters["threats_http"] += len(request.reports)
     now = context.batch.now.wall
     reports = [
-        ReceivedReport(agent, *prepared, event_clock(agent.clock, prepared.report.timestamp.timestamp(), request, now))
+        ReceivedReport(
+            agent,
+            *prepared,
+            event_clock(agent.clock, prepared.report.timestamp.timestamp(), request, now),
+            request.resent,
+        )
         for prepared in request.reports
     ]
     submission = Submission(reports, now)

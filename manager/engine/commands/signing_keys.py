@@ -30,14 +30,15 @@ _NAMED = 20
 
 
 def keys_publication(fleet: Fleet, wall: float) -> Publication:
-    """Return the publication of the manager's keys, with the rotations that guards may follow."""
-    keyring, keys = fleet.keyring, fleet.signing_keys
+    """Return the publication of the manager's keys, with the rotations that guards may follow, and the generation."""
+    keyring, keys, history = fleet.keyring, fleet.signing_keys, fleet.store_history
     message = ManagerKeys(
         sign_key=keyring.sign_public,
         seal_key=keyring.seal_public,
         sent_at=utc(wall),
         accepts=[FEATURE],
         successions=list(keys.at(wall).links) or None,
+        generation=history.message(wall, len(fleet.registry)) if history.runs else None,
     )
     payload = message_codes.with_signature(keyring.sign_key, MANAGER_KEYS.below_root(), message.body())
     return Publication(MANAGER_KEYS.address(), payload, retained=True, subject=SIGNING_KEYS)

@@ -15,7 +15,7 @@ from manager.engine.messages import clone_events, condition, gathered_life, logi
 from manager.engine.messages.registration import register
 from manager.engine.messages.report_decoding import DecodedReport, UndecodedReport
 from manager.engine.messages.verification import InvalidMessage, verify
-from manager.engine.policies import restored_store
+from manager.engine.policies import lost_reports, restored_store
 from manager.engine.response import emergency_response
 from schemas.fast_heartbeats import AnyHeartbeat
 from schemas.keys import has_version_proof, public_sign_key
@@ -81,6 +81,8 @@ def record_heartbeat(context: Context, agent: Agent, message: AnyHeartbeat, now:
     vitals.outbox_size, vitals.outbox_dropped = message.outbox_size, message.outbox_dropped
     condition.record(context, agent, message, mode)
     logins.record(context, agent, message.logins)
+    if message.receipt_mark is not None:
+        lost_reports.compare(context, agent, message.receipt_mark)
     context.fleet.held_back.record_outbox(agent.agent_id, message.session, message.outbox_size or 0, now)
     _compare_blocklist_sequence(context, agent, message.blocklist_sequence or 0, message.policy_version or 0)
     if message.policy_version is not None:

@@ -17,11 +17,15 @@ from schemas.topics import THREATS
 
 
 class DecodedReport(NamedTuple):
-    """A threat report; `body` is its JSON without a message code, `document` the same as text."""
+    """A threat report; `body` is its JSON without a message code, `document` the same as text.
+
+    `resent`: its message says that the agent has a receipt for it.
+    """
 
     report: AnyReport
     body: bytes
     document: str
+    resent: bool = False
 
 
 class UndecodedReport(NamedTuple):
@@ -34,6 +38,7 @@ class UndecodedReport(NamedTuple):
 
 class _Batch(Struct):
     reports: Annotated[list[Raw], Meta(min_length=1, max_length=REPORTS_IN_BATCH)]
+    resent: bool | None = None
 
 
 class _Identified(Struct):
@@ -70,27 +75,30 @@ def decode_reports(agent_id: str, payload: bytes) -> list[DecodedReport | Undeco
     body = without_mac(payload)
     if not is_batch(payload):
         return [_decode_report(agent_id, body)]
-    reports = _reports_in(body)
+    reports, resent = _reports_in(body)
     if len(reports) <= stated_count(payload):
-        return [_decode_report(agent_id, report) for report in reports]
-    found = [_decode_report(agent_id, report) for report in reports if b'"id"' in report]
+        return [_decode_report(agent_id, report, resent=resent) for report in reports]
+    found = [_decode_report(agent_id, report, resent=resent) for report in reports if b'"id"' in report]
     without = [report for report in reports if b'"id"' not in report]
     return [*found, UndecodedReport(None, f"{len(without)} {_NO_ID}", without[0])]
 
 
-def _reports_in(body: bytes) -> list[bytes]:
-    """Return the JSON of each report in a batch; a report that is no JSON does not keep the others out.
+def _reports_in(body: bytes) -> tuple[list[bytes], bool]:
+    """Return the JSON of each report in a batch, and whether they are resent.
+
+    A report that is no JSON does not keep the others out.
 
     Raises:
         DecodeError: the list of reports has no end, more than 1,000 elements, or none.
     """
     try:
-        return [bytes(report) for report in _decode_batch(body).reports]
+        batch = _decode_batch(body)
+        return [bytes(report) for report in batch.reports], bool(batch.resent)
     except _MSGSPEC_ERRORS as error:
         reports = _split(body)
         if not 1 <= len(reports) <= REPORTS_IN_BATCH or not reports[0]:
             raise DecodeError(_NO_BATCH) from error
-        return reports
+        return reports, False
 
 
 def _split(body: bytes) -> list[bytes]:
@@ -116,10 +124,10 @@ def _split(body: bytes) -> list[bytes]:
     return []
 
 
-def _decode_report(agent_id: str, body: bytes) -> DecodedReport | UndecodedReport:
+def _decode_report(agent_id: str, body: bytes, *, resent: bool = False) -> DecodedReport | UndecodedReport:
     try:
         report = fast_report(body, agent_id) or decode(ThreatReport, body, THREATS.limit)
-        return DecodedReport(report, body, body.decode())
+        return DecodedReport(report, body, body.decode(), resent)
     except DecodeError as error:
         return UndecodedReport(_id_of(body), str(error), body)
 

@@ -15,8 +15,9 @@ from manager.domain.agents.clock_offset import STEP, Untimely
 from manager.domain.correlation import vouched_bits
 from manager.domain.correlation.allowlist import ignored_bits
 from manager.domain.correlation.indicators import indicators_of, normal_address, normal_hash
-from manager.domain.correlation.reports import NOT_CORRELATED, WINDOW
+from manager.domain.correlation.reports import NOT_CORRELATED, RESENT, WINDOW
 from manager.domain.protection.measures import reported_measure
+from manager.domain.store_history import COMMITS
 from manager.engine.batch import ThreatRow
 from manager.engine.context import TIMESTAMP_AS_GIVEN, Context, ReceivedReport, Submission
 from manager.engine.messages import threat_alerts
@@ -70,7 +71,8 @@ def received(
         elif each.report.agent_id != agent.agent_id:
             refused.append(UndecodedReport(each.report.id, OTHER_AGENT, each.body))
         else:
-            taken.append(ReceivedReport(agent, each.report, content_digest(each.body), each.document))
+            digest = content_digest(each.body)
+            taken.append(ReceivedReport(agent, each.report, digest, each.document, resent=each.resent))
     return taken, refused
 
 
@@ -155,17 +157,20 @@ def process_reports(
         report, row = context.new_reports[0]
         correlate(context, report, row)
         context.new_reports.popleft()
+    if context.batch.changes.threats or context.batch.changes.elsewhere:
+        context.batch.changes.meta[COMMITS] = context.fleet.store_history.next_commit(context.batch.now.wall)
 
 
 def _accept(context: Context, report: ReceivedReport, row: ThreatRow) -> ThreatRow:
     """Add what follows from a new report to the batch; return its row with its ignored indicators."""
     ignored = _ignored(context, report, row)
-    new = row._replace(ignored=ignored) if ignored else row
+    new = row._replace(ignored=ignored) if ignored != row.ignored else row
     context.new_reports.append((report, new))
     response = report.report.response
     if response is not None and not isinstance(response, str):
         _record_measure(context, report, new)
-    threat_alerts.announce(context, report, new)
+    if not report.is_old_news(new):
+        threat_alerts.announce(context, report, new)
     _count_for_agent(context, report)
     return new
 
@@ -197,7 +202,8 @@ def event_row(received: ReceivedReport, row: ThreatRow) -> ThreatRow:
     if known and not (row.time_known and abs(event_time - row.event_time) <= STEP):
         row = row._replace(event_time=event_time, time_known=True)
     lag = row.received_at - row.event_time
-    agent.untimely = _untimely(row.received_at - timestamp, lag, known=row.time_known)
+    if not received.resent:
+        agent.untimely = _untimely(row.received_at - timestamp, lag, known=row.time_known)
     return row
 
 
@@ -288,7 +294,8 @@ def _row(received: ReceivedReport, now: float) -> ThreatRow:
     agent, report, threat = received.agent, received.report, received.report.threat
     clock, timestamp = received.clock or agent.clock, report.timestamp.timestamp()
     event_time, known = clock.event_time(timestamp, now)
-    agent.untimely = _untimely(now - timestamp, now - event_time, known=known and clock is not TIMESTAMP_AS_GIVEN)
+    if not received.resent:
+        agent.untimely = _untimely(now - timestamp, now - event_time, known=known and clock is not TIMESTAMP_AS_GIVEN)
     source, digest = threat.evidence.get("sourceIp"), threat.evidence.get("fileHash")
     return ThreatRow(
         agent.number,
@@ -304,7 +311,7 @@ def _row(received: ReceivedReport, now: float) -> ThreatRow:
         None if source is None else _address(source),
         None if digest is None else _hash(digest),
         received.document,
-        0,
+        RESENT if received.resent else 0,
         vouched_bits(threat.vouched) if threat.vouched else 0,
     )
 

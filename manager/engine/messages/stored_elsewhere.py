@@ -9,6 +9,7 @@ from typing import NamedTuple
 import structlog
 
 from manager.domain.agents.agent import Agent
+from manager.domain.correlation.reports import RESENT
 from manager.domain.instant import Instant
 from manager.engine.batch import ThreatRow
 from manager.engine.context import Context, ReceivedReport
@@ -99,7 +100,8 @@ class StoredElsewhere:
             context.fleet.counters["reports_failed"] += 1
             context.dead_letter(THREATS.below_root(agent.agent_id), str(error), body)
             return
-        context.stored_elsewhere.append((sequence, ReceivedReport(agent, report, row.digest, row.document), row))
+        received = ReceivedReport(agent, report, row.digest, row.document, resent=bool(row.ignored & RESENT))
+        context.stored_elsewhere.append((sequence, received, row))
 
 
 def _without(ranges: Iterable[tuple[int, int]], held: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -51,15 +51,18 @@ class AfterCommit:
         self._broker_access = broker_access
         self._policies = policies
         self._blocklist_messages = blocklist_messages
-        self.receipts = Receipts(settings.receipt_interval, settings.retry_after)
+        self.receipts = Receipts(settings.receipt_interval, settings.retry_after, fleet.store_history.receipt_members)
         self.listeners: list[Callable[[EventRow], None]] = []
 
     def run(self, context: Context, now: Instant) -> None:
         """Carry out the effects of a committed batch; none of them depends on the success of another."""
         batch = context.batch
+        self._fleet.store_history.note_commit(batch.changes.meta)
         with self._isolated("acknowledgements"):
             if batch.handles:
                 self._acknowledge(batch.handles)
+        for submission in context.decided_submissions:
+            submission.store_state = self._fleet.store_history.receipt_members() if submission.reports else {}
         for answer in batch.answers:
             with self._isolated("answer"):
                 answer.reply(answer.value, answer.error)

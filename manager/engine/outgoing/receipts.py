@@ -32,11 +32,13 @@ class Receipts:
     Args:
         interval: the minimum time between two receipts of one agent, in seconds; the first is sent at once.
         retry_after: seconds after which a guard sends deferred reports again.
+        store_state: returns the members about the store of a receipt for stored reports; called after their commit.
     """
 
-    def __init__(self, interval: float, retry_after: float) -> None:
+    def __init__(self, interval: float, retry_after: float, store_state: Callable[[], dict[str, Any]] = dict) -> None:
         self._interval = interval
         self._retry_after = retry_after
+        self._store_state = store_state
         self._pending: dict[str, _Pending] = {}
         self._last: dict[str, float] = {}
 
@@ -56,12 +58,12 @@ class Receipts:
 
     def send(self, publisher: Publisher, find_agent: Callable[[str], Agent | None], now: Instant) -> None:
         """Publish the receipts that are due, each coded with its agent's key."""
-        sent_at = utc(now.wall)
+        sent_at, store_state = utc(now.wall), self._store_state() if self._pending else {}
         for agent_id, members in self.due(now.monotonic):
             agent = find_agent(agent_id)
             if agent is not None:
                 topic = RECEIPTS.below_root(agent_id)
-                receipt = Receipt(**members, sent_at=sent_at)
+                receipt = Receipt(**members, sent_at=sent_at, **(store_state if "stored" in members else {}))
                 payload = message_codes.with_mac(agent.credential.mac_key, topic, receipt.body())
                 publisher.publish(Publication(RECEIPTS.address(agent_id), payload))
 

@@ -78,6 +78,7 @@ def _record(context: Context, agent: Agent, what: str, stated: int, stored: int)
     count = len(found.agents)
     context.fleet.warnings[WARNING] = (
         f"{count} {'guard knows' if count == 1 else 'guards know'} more than the store: it was restored from an older "
-        f"copy. Policies continue above revision {found.highest}; policy changes, threats, blocks and registrations "
-        "from the time after the copy are missing, so check `panguard manager policies history` and set them again"
+        f"copy. Policies continue above revision {found.highest}; policy changes, blocks and registrations from the "
+        "time after the copy are missing, and threats that no guard sends again, so check "
+        "`panguard manager policies history` and set them again"
     )

@@ -76,8 +76,9 @@ class IncidentRecorder:
             row.ignored,
             row.vouched,
         )
+        old_news = received.is_old_news(row)
         for change in self.correlator.observe(report):
-            self._record(context, change)
+            self._record(context, change, old_news=old_news)
         if report.ignored or row.source_ip is None:
             _announce_refusals(context, received, report)
 
@@ -89,7 +90,7 @@ class IncidentRecorder:
         for change in self.correlator.expire(now.wall):
             self._record(context, change)
 
-    def _record(self, context: Context, change: IncidentChange) -> None:
+    def _record(self, context: Context, change: IncidentChange, *, old_news: bool = False) -> None:
         incident, changes = change.incident, context.batch.changes
         changes.incidents[incident.id] = incident
         if change.is_further_report:
@@ -110,7 +111,7 @@ class IncidentRecorder:
             if not change.silent:
                 malware = event == "incident_opened" and incident.kind == "file_hash"
                 severity = Severity.CRITICAL if malware else None
-                data, organization = _summary(incident, change), incident.organization_id
+                data, organization = _summary(incident, change, old_news=old_news), incident.organization_id
                 context.batch.event(event, data=data, organization_id=organization, severity=severity)
         self._react(context, change)
 
@@ -137,7 +138,7 @@ def new_incident_id() -> str:
     return f"inc-{secrets.token_hex(8)}"
 
 
-def _summary(incident: Incident, change: IncidentChange) -> dict[str, object]:
+def _summary(incident: Incident, change: IncidentChange, *, old_news: bool) -> dict[str, object]:
     summary: dict[str, object] = {
         "incidentId": incident.id,
         "kind": incident.kind,
@@ -152,4 +153,6 @@ def _summary(incident: Incident, change: IncidentChange) -> dict[str, object]:
         summary["agentId"] = change.agent_id
     if change.absorbed is not None:
         summary["absorbed"] = change.absorbed.id
+    if old_news:
+        summary["resent"] = True
     return summary

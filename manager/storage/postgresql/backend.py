@@ -18,6 +18,8 @@ _MARK = "commit_mark"
 """Key of the single value that names the last commit."""
 
 _SEQUENCE = "SELECT sequence FROM threat WHERE threat_id = %s AND agent_number = %s"
+_TIMELINE = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+
 _LOCK_MARK = "SELECT value FROM meta WHERE key = %s FOR UPDATE"
 
 
@@ -48,6 +50,11 @@ class PostgresqlBackend:
         self._partitions = ThreatPartitions(database, statements, partition_length(threat_retention))
         self.retention = PostgresqlRetention(statements, self._partitions)
         self._unanswered: tuple[str, Changes] | None = None
+
+    def timeline(self) -> str:
+        """Return the timeline of the server, which a promotion changes."""
+        ((timeline,),) = self._database.connection().execute(_TIMELINE).fetchall()
+        return str(timeline)
 
     def is_in_transaction(self) -> bool:
         """Return whether the transaction goes on; an error in it, also one in a query, has ended it."""

@@ -158,7 +158,8 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
                 "timestamp": NOW,
             }
             for number in (1, 2)
-        ]
+        ],
+        "resent": True,
     },
     Receipt: {
         "stored": ["t-1", "t-2"],

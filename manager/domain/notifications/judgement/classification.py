@@ -87,9 +87,13 @@ _TOLD_AT_ONCE = frozenset({Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL})
 
 
 def occurrence(event: Event) -> GroupKind | None:
-    """Return the group of an event that happened at one moment; None if it is no such event, or only counted."""
+    """Return the group of an event that happened at one moment; None if it is no such event, or only counted.
+
+    An incident that late reports open, which guards sent again after the store lost them, is only counted.
+    """
     if event.name == "incident_opened":
-        return GroupKind.GOT_IN if event.data.get("kind") == "file_hash" else None
+        is_news = not event.data.get("resent")
+        return GroupKind.GOT_IN if event.data.get("kind") == "file_hash" and is_news else None
     kind = OCCURRENCES.get(event.name)
     if kind is GroupKind.GOT_IN and event.severity not in _TOLD_AT_ONCE:
         return None  # a person who mistyped a password

@@ -8,8 +8,8 @@ from agent.report.resending import INTERVAL, Resending
 from agent.storage.database import Database
 from schemas.generations import StoreGeneration
 from schemas.message_codes import has_mac
-from schemas.report_batches import AT_ONCE, FEATURE
-from schemas.threats import Deferral, Receipt, ThreatReport, ThreatReportBatch
+from schemas.report_batches import AT_ONCE
+from schemas.threats import Deferral, Receipt, ThreatReportBatch
 from schemas.topics import THREATS
 from tests.unit.agent.fake_link import FakeLink
 from tests.unit.agent.report.test_kept_reports import Keeper, at
@@ -28,7 +28,6 @@ class Sender:
         with database.transaction() as connection:
             self.keeper.kept.keep(connection, [(each, body % each.encode()) for each in self.ids], receipt)
         self.resending = self.start()
-        self.resending.accept([FEATURE])
 
     def start(self) -> Resending:
         self.resending = Resending(self.keeper.kept, lambda: self.idle, 30.0, lambda seconds: seconds / 2)
@@ -42,10 +41,9 @@ class Sender:
         found = []
         for payload in self.link.take(THREATS):
             assert has_mac(bytes(32), THREATS.below_root(AGENT), payload)
-            if payload.startswith(b'{"reports"'):
-                found.append([each.id for each in ThreatReportBatch.model_validate_json(payload).reports])
-            else:
-                found.append([ThreatReport.model_validate_json(payload).id])
+            batch = ThreatReportBatch.model_validate_json(payload)
+            assert batch.resent
+            found.append([each.id for each in batch.reports])
         return found
 
     def receipt(self, ids: list[str], now: float, generation: int = 2) -> None:
