@@ -14,7 +14,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from manager.backoff import Backoff
-from manager.domain.ingest.topics import ALL, WORKER_LIFE, Filters, resolve_received
+from manager.domain.ingest.topics import ALL, WORKER_LIFE, Filters, resolve_received, unwanted
 from manager.domain.instant import Instant
 from manager.engine.batch import Publication
 from manager.engine.inbox import Inbound, Inbox
@@ -37,9 +37,6 @@ _CHUNKS = 256
 
 _LARGE_BACKLOG = 4 * MIB
 """The maximum number of bytes in the inbox, which only large messages reach: eight thousand ordinary ones are less."""
-
-_IDLE_MILLISECONDS = 2
-"""Milliseconds without a byte that end the reading of a burst."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +81,7 @@ class BrokerLink:
         other_topics: handlers for further topics; called at once, without the inbox.
         cleared_filter: retained messages that match it are cleared at each connect, and at intervals.
         before_connect: called before each connection, in a thread; returns a reason not to connect, or None.
-        filters: the subscriptions, which may be shared.
+        filters: returns the subscriptions, which may be shared; called at each connect.
         clean_session: whether the session ends with the connection.
         may_publish: returns whether this manager leads; one that does not drops what is buffered, and does not connect.
     """
@@ -104,12 +101,13 @@ class BrokerLink:
         other_topics: Mapping[str, Callable[[bytes], None]] | None = None,
         cleared_filter: str | None = None,
         before_connect: Callable[[], str | None] | None = None,
-        filters: Filters = ALL,
+        filters: Callable[[], Filters] = lambda: ALL,
         clean_session: bool = False,
         may_publish: Callable[[], bool] = lambda: True,
     ) -> None:
         self._may_publish = may_publish
         self._filters = filters
+        self._asked: Filters = ()
         self._clean_session = clean_session
         self.address = address
         self._login = (client_id, username, password)
@@ -316,7 +314,7 @@ class BrokerLink:
             more = client.receive() if not client.pending else True
             client.process(self._deliver)
             inbox = self._inbox
-            if inbox is None or inbox.is_flooded or not (more or (inbox.bytes > _LARGE_BACKLOG and _has_more(client))):
+            if inbox is None or inbox.is_flooded or not (more or (inbox.bytes > _LARGE_BACKLOG and client.has_more())):
                 return
 
     def _deliver(self, topic: bytes, payload: bytes, mid: int, retained: bool) -> bool:
@@ -368,12 +366,15 @@ class BrokerLink:
             self._lost(client, f"the broker refuses the manager: {code}")
             return
         self._fresh = not flags.session_present
-        client.subscribe([*self._filters, *((topic.decode(), 0) for topic in self._other_topics)])
+        self._asked = filters = self._filters()
+        if flags.session_present:
+            client.unsubscribe(unwanted(filters))
+        client.subscribe([*filters, *((topic.decode(), 0) for topic in self._other_topics)])
 
     def _on_subscribe(self, client: Any, _data: Any, mid: int, codes: list[ReasonCode], _properties: Any) -> None:
         if self._cleanup.subscribed(client, mid):
             return
-        refused = [topic for (topic, _), code in zip(self._filters, codes, strict=False) if code.value >= _FAILURE]
+        refused = [topic for (topic, _), code in zip(self._asked, codes, strict=False) if code.value >= _FAILURE]
         if refused:
             self._lost(  # without subscriptions the manager receives nothing, and every agent would seem silent
                 client,
@@ -391,10 +392,3 @@ class BrokerLink:
             self.publish(self._presence())
         if self._listener is not None:
             self._listener.connected(self._clock(), fresh=self._fresh)
-
-
-def _has_more(client: BufferedClient) -> bool:
-    """Return whether the socket has more bytes within `_IDLE_MILLISECONDS`."""
-    poller = select.poll()
-    poller.register(cast("socket.socket", client.socket()), select.POLLIN)
-    return bool(poller.poll(_IDLE_MILLISECONDS))

@@ -15,13 +15,14 @@ import secrets
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import structlog
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
+from manager.domain.ingest.topics import SHARED_PROBE, WORKER_LIFE
 from manager.engine.batch import Publication
 from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.rival_managers import RivalManagers
@@ -30,6 +31,7 @@ from schemas.topics import MANAGER_PRESENCE
 log = structlog.get_logger(__name__)
 
 _FAILURE = 128
+_SHARED_TRIES = 5
 _TOPIC = MANAGER_PRESENCE.address()
 _WILDCARD = f"{_TOPIC.rpartition('/')[0]}/+"
 _NO_WILDCARDS = (
@@ -54,6 +56,9 @@ class ProbeSettings:
     wildcard: float = 5.0
     """Seconds to wait for the retained message of a wildcard subscription."""
 
+    shared: float = 3.0
+    """Seconds to wait for a message by a shared subscription."""
+
     clearing: float = 60.0
     """Most seconds for clearing retained registrations; what is left then is cleared at the next connect."""
 
@@ -77,7 +82,37 @@ def find_obstacle(
     Raises:
         OSError: the broker cannot be reached.
     """
-    settings = settings or ProbeSettings()
+    with _probing(address, username, password, tls, settings or ProbeSettings()) as probe:
+        obstacle = probe.run(managers)
+        if obstacle is None and cleared_filter is not None:
+            cleared = probe.clear(cleared_filter)
+            if cleared:
+                log.warning("registrations_cleared", broker=str(address), messages=cleared)
+        return obstacle
+
+
+def delivers_shared(
+    address: BrokerAddress,
+    username: str,
+    password: str | None,
+    tls: ssl.SSLContext | None,
+    settings: ProbeSettings | None = None,
+) -> bool:
+    """Return whether the broker delivers messages to a shared subscription, by a real one. Blocks.
+
+    A broker may grant such a subscription and deliver nothing to it.
+
+    Raises:
+        OSError: the broker cannot be reached.
+    """
+    with _probing(address, username, password, tls, settings or ProbeSettings()) as probe:
+        return probe.receives_shared()
+
+
+@contextlib.contextmanager
+def _probing(
+    address: BrokerAddress, username: str, password: str | None, tls: ssl.SSLContext | None, settings: ProbeSettings
+) -> Iterator["_Probe"]:
     client = Client(CallbackAPIVersion.VERSION2, f"{username}-presence-{secrets.token_hex(8)}")
     client.username_pw_set(username, password)
     client.connect_timeout = settings.connect
@@ -85,13 +120,7 @@ def find_obstacle(
         client.tls_set_context(tls)
     client.connect(address.host, address.port, keepalive=30)
     try:
-        probe = _Probe(client, settings)
-        obstacle = probe.run(managers)
-        if obstacle is None and cleared_filter is not None:
-            cleared = probe.clear(cleared_filter)
-            if cleared:
-                log.warning("registrations_cleared", broker=str(address), messages=cleared)
-        return obstacle
+        yield _Probe(client, settings)
     finally:
         client.disconnect()
         client.loop(0.0)
@@ -123,6 +152,17 @@ class _Probe:
         self._messages.clear()
         self._publish(managers.publication("offline", retained=False))
         return self._conflict(managers)
+
+    def receives_shared(self) -> bool:
+        """Return whether a message arrives by the shared subscription: one's own, or one of another probe."""
+        if self._answer() != 0 or not self._subscribe(SHARED_PROBE[0]):
+            return False
+        topic = WORKER_LIFE.address(secrets.token_hex(16))
+        for _ in range(_SHARED_TRIES):  # another probe may get the message
+            self._publish(Publication(topic, b"{}", qos=1))
+            if self._message(self._settings.shared / _SHARED_TRIES) is not None:
+                return True
+        return False
 
     def clear(self, topic_filter: str) -> int:
         """Clear all retained messages that match a filter; return their number.

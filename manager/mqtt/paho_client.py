@@ -7,8 +7,12 @@ overridden, so paho is pinned to its minor release; `tests/integration/mqtt` fai
 """
 
 import contextlib
+import select
+import socket
+import ssl
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -18,6 +22,9 @@ from manager import mqtt_packets as packets
 _CHUNK = 256 * 1024
 _INFLIGHT = 2000
 """The maximum number of QoS 1 messages sent and not confirmed; further ones are queued."""
+
+_IDLE_MILLISECONDS = 2
+"""Milliseconds without a byte that end the reading of a burst."""
 
 _FIRST_MID, _LAST_MID = 0x100, packets.MAX_PACKET_ID
 """The packet ids of messages; paho uses lower ones for subscriptions."""
@@ -172,13 +179,26 @@ class BufferedClient(Client):
         if self._sock is None:
             raise TimeoutError(f"the broker has not answered for {self.keepalive} s")
 
+    def has_more(self) -> bool:
+        """Return whether the socket has more bytes within `_IDLE_MILLISECONDS`."""
+        poller = select.poll()
+        poller.register(self._require_socket(), select.POLLIN)
+        return bool(poller.poll(_IDLE_MILLISECONDS))
+
+    @property
+    def peer_expires_at(self) -> float | None:
+        """The expiry of the peer's certificate, in seconds since 1970; None without TLS."""
+        certificate = self._sock.getpeercert() if isinstance(self._sock, ssl.SSLSocket) else None
+        return float(ssl.cert_time_to_seconds(str(certificate["notAfter"]))) if certificate else None
+
     def close_socket(self) -> None:
         """Close the socket."""
         self._sock_close()
 
-    def _require_socket(self) -> None:
+    def _require_socket(self) -> socket.socket:
         if self._sock is None:
             raise ConnectionResetError("the connection to the broker is closed")
+        return cast("socket.socket", self._sock)
 
     def _dispatch(self, topic: str, payload: bytes, retained: bool, confirm: Confirm | None) -> None:
         mid = self._mid

@@ -52,6 +52,10 @@ class Backend(Protocol):
         """Write, in the changes' transaction, that by which `has_committed` recognizes it."""
         ...
 
+    def announce(self, changes: Changes) -> None:
+        """Tell other processes, with the transaction's commit, which agents have other keys or are removed."""
+        ...
+
     def after_commit(self) -> None:
         """Do what is due after a commit."""
         ...

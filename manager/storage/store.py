@@ -235,6 +235,7 @@ class PeeweeStore:
                 else:
                     new, last = self._write(changes)
                     self._projections.advance(changes.threats, new, last, self._hand_over.up_to)
+                    self._backend.announce(changes)
                     self._backend.mark(changes)
             is_committed = True
         finally:

@@ -21,7 +21,7 @@ WORKER_LIFE = Topic(
 )
 """The heartbeats that an ingest worker has verified, gathered for the leader."""
 
-SHARE = "$share/ingest/"
+SHARE = "$share/panguard-ingest/"
 """Prefix of a subscription by which the broker gives each message to one of the ingest processes."""
 
 Filters: TypeAlias = Sequence[tuple[str, int]]
@@ -35,8 +35,20 @@ _SPLIT = [(row.filter, row.qos) for row in (THREATS, HEARTBEAT)]
 SHARED: Filters = [(SHARE + topic_filter, qos) for topic_filter, qos in _SPLIT]
 """The subscriptions of an ingest process."""
 
+SHARED_PROBE = (f"{SHARE}{WORKER_LIFE.filter}", WORKER_LIFE.qos)
+"""The subscription by which a process finds out whether the broker delivers to shared subscriptions."""
+
 OF_THE_LEADER: Filters = [*(each for each in ALL if each not in _SPLIT), (WORKER_LIFE.filter, WORKER_LIFE.qos)]
 """The subscriptions that the leader has beside those of an ingest process."""
+
+_NOTHING = f"{PREFIX}nothing"
+
+
+def unwanted(filters: Filters) -> list[str]:
+    """Return the filters that a process with another role may have left in its session; at least one."""
+    wanted = {topic_filter for topic_filter, _ in filters}
+    return [each for each, _ in (*ALL, *SHARED, *OF_THE_LEADER) if each not in wanted] or [_NOTHING]
+
 
 _BEGIN, _END = f"{PREFIX}ingest/", "/life"
 

@@ -17,6 +17,10 @@ from manager.storage.statements import Statements
 _MARK = "commit_mark"
 """Key of the single value that names the last commit."""
 
+AGENTS_CHANGED = "panguard_agents"
+"""The channel on which the leader names agents whose keys changed, and removed ones."""
+
+_NOTIFY_AGENTS = "SELECT pg_notify(%s, agent_id) FROM unnest(%s::text[]) AS changed (agent_id)"
 _SEQUENCE = "SELECT sequence FROM threat WHERE threat_id = %s AND agent_number = %s"
 _TIMELINE = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
 
@@ -97,6 +101,13 @@ class PostgresqlBackend:
         mark = secrets.token_hex(16)
         self._statements.execute("meta.upsert", (_MARK, mark))
         self._unanswered = mark, changes
+
+    def announce(self, changes: Changes) -> None:
+        """Notify the ingest workers, with the transaction's commit, of agents with other keys and of removed ones."""
+        agent_ids = [agent.agent_id for agent in changes.removed]
+        agent_ids += [agent.agent_id for agent in changes.agents.values() if not agent.credential.is_stored]
+        if agent_ids:
+            self._database.connection().execute(_NOTIFY_AGENTS, (AGENTS_CHANGED, agent_ids))
 
     def after_commit(self) -> None:
         """Note that the commit was answered."""

@@ -47,6 +47,9 @@ class SqliteBackend:
     def mark(self, changes: Changes) -> None:
         """Write nothing."""
 
+    def announce(self, changes: Changes) -> None:
+        """Tell nobody: no other process keeps agents in memory."""
+
     def after_commit(self) -> None:
         """Bound the WAL."""
         self._wal.enforce()
