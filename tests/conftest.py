@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.migrated_store import each_system
+from tests.support.migrated_store import each_system, system_of_the_run
 from tests.support.postgresql import (
-    manager_database,
-    module_manager_database,
     postgresql_address,
     postgresql_cluster,
     postgresql_empty,
@@ -20,11 +18,10 @@ from tests.support.postgresql import (
 
 __all__ = [
     "each_system",
-    "manager_database",
-    "module_manager_database",
     "postgresql_address",
     "postgresql_cluster",
     "postgresql_empty",
+    "system_of_the_run",
 ]
 
 # pytest's workers inherit the runner's width; without it piped tables are as wide as their text.

@@ -9,7 +9,6 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from manager.storage.postgresql.address import DatabaseAddress
 from schemas.keys import AgentKeys
 from schemas.topics import PREFIX, TABLE, Role
 from tests.support.processes import GuardProcess, ManagerProcess
@@ -17,10 +16,8 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
-def manager(
-    tmp_path_factory: pytest.TempPathFactory, module_manager_database: DatabaseAddress | None
-) -> Iterator[ManagerProcess]:
-    with ManagerProcess(tmp_path_factory.mktemp("lifecycle"), database=module_manager_database) as manager:
+def manager(tmp_path_factory: pytest.TempPathFactory, each_system: str) -> Iterator[ManagerProcess]:
+    with ManagerProcess(tmp_path_factory.mktemp(each_system)) as manager:
         yield manager
 
 

@@ -5,9 +5,10 @@ so that a store that is opened again is the same one.
 """
 
 import functools
+import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -48,24 +49,31 @@ class _Present:
 
 
 @contextmanager
-def stores_in(cluster: Postgresql) -> Iterator[None]:
-    """Make stores in a cluster as long as the context lasts, and drop them at its end."""
-    _Present.databases = databases = _Databases(cluster)
+def stores_in(cluster: Postgresql | None) -> Iterator[None]:
+    """Make stores in a cluster as long as the context lasts, and drop them at its end; None for SQLite's files."""
+    before = _Present.databases
+    _Present.databases = databases = None if cluster is None else _Databases(cluster)
     try:
         yield
     finally:
-        _Present.databases = None
-        databases.drop()
+        _Present.databases = before
+        if databases is not None:
+            databases.drop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def system_of_the_run(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run the tests that name no system on the one in PANGUARD_TEST_SYSTEM."""
+    is_sqlite = os.environ.get("PANGUARD_TEST_SYSTEM", "sqlite") == "sqlite"
+    with nullcontext() if is_sqlite else stores_in(request.getfixturevalue("postgresql_cluster")):
+        yield
 
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
 def each_system(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run a test on each database system; provide its name."""
-    if request.param == "sqlite":
-        yield "sqlite"
-        return
-    with stores_in(request.getfixturevalue("postgresql_cluster")):
-        yield "postgresql"
+    with stores_in(None if request.param == "sqlite" else request.getfixturevalue("postgresql_cluster")):
+        yield request.param
 
 
 def open_migrated(path: Path) -> Database:
@@ -103,7 +111,6 @@ def _new_store() -> bytes:
         return path.read_bytes()
 
 
-def address_of(path: Path) -> DatabaseAddress:
-    """Return the address of the database that stands for a store."""
-    assert _Present.databases is not None
-    return _Present.databases.of(path)
+def address_of(path: Path) -> DatabaseAddress | None:
+    """Return the address of the database that stands for a store; None where it is SQLite's file."""
+    return None if _Present.databases is None else _Present.databases.of(path)

@@ -171,28 +171,6 @@ def postgresql_cluster() -> Iterator[Postgresql]:
         yield cluster
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-def manager_database(request: pytest.FixtureRequest) -> Iterator[DatabaseAddress | None]:
-    """Provide the database of a manager's store: None for SQLite, then a new one in PostgreSQL."""
-    yield from _database(request)
-
-
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-def module_manager_database(request: pytest.FixtureRequest) -> Iterator[DatabaseAddress | None]:
-    """Provide the same for a manager of all tests in a module."""
-    yield from _database(request)
-
-
-def _database(request: pytest.FixtureRequest) -> Iterator[DatabaseAddress | None]:
-    if request.param == "sqlite":
-        yield None
-        return
-    cluster: Postgresql = request.getfixturevalue("postgresql_cluster")
-    address = cluster.create_empty()
-    yield address
-    cluster.drop(address)
-
-
 @pytest.fixture
 def postgresql_empty(postgresql_cluster: Postgresql) -> Iterator[DatabaseAddress]:
     """Provide a new database without tables."""

@@ -16,9 +16,9 @@ from typing import Any, Self
 
 import httpx2
 
-from manager.storage.postgresql.address import DatabaseAddress
 from manager.tls.client_context import client_context
 from manager.tls.directory import AUTHORITY, TlsDirectory
+from tests.support.migrated_store import address_of
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
@@ -97,12 +97,13 @@ class Panguard:
 class ManagerProcess:
     """A manager on fixed ports, so that it can be killed and started again; a context manager.
 
+    Its store is on the database system of the present test.
+
     Args:
         home: the directory of its files.
         broker: the broker's URL.
         environment: variables of its environment.
         tls: whether its doors have certificates of its own.
-        database: the PostgreSQL database of its store; SQLite without one.
     """
 
     def __init__(
@@ -112,12 +113,12 @@ class ManagerProcess:
         environment: Mapping[str, str] | None = None,
         *,
         tls: bool = False,
-        database: DatabaseAddress | None = None,
     ) -> None:
         self.home = home
         home.mkdir(exist_ok=True)
         self.data = home / "manager"
         self._broker = broker
+        database = address_of(self.data / "panguard.db")
         self._environment = {**({} if database is None else {"PANGUARD_DATABASE": database.url}), **(environment or {})}
         self._ports = (free_port(), free_port())
         secure = "s" if tls else ""

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.domain.protection.forecast import COUNTS
 from manager.engine.commands.requests import ChangeAllowlist
-from manager.storage.connection import open_reader
 from manager.storage.queries import StoreQueries
 from schemas import topics
 from schemas.presence import Mode
 from tests.support.attacks import trusted
 from tests.support.engine import START, Bench
+from tests.support.migrated_store import open_reading
 from tests.support.protected_host import ProtectedHost
 
 _MINUTE = 60.0
@@ -178,7 +178,7 @@ class Replay:
 
     def forecast(self) -> dict[str, Any]:
         """Return the manager's forecast of 30 days."""
-        reader = open_reader(self._directory / "panguard.db")
+        reader = open_reading(self._directory / "panguard.db")
         try:
             since = self.bench.wall - 30 * 86_400
             return StoreQueries(reader).protection_forecast(since=since, now=self.bench.wall)

@@ -16,9 +16,9 @@ from manager.api.middleware.client_address import ClientAddresses
 from manager.api.services import Services
 from manager.api.serving.server import ApiServer
 from manager.domain.agents.refused_registrations import RefusedHost
-from manager.storage.connection import open_reader
 from manager.storage.queries import StoreQueries
 from tests.support.engine import Bench
+from tests.support.migrated_store import open_reading
 from tests.support.simulated import SimulatedAgent
 
 ADMIN_TOKEN = "the-admins-own-token"
@@ -64,7 +64,7 @@ class Served:
         self._turn = threading.Lock()
         self._woken = threading.Event()
         self._ended = False
-        self._reader = open_reader(directory / "panguard.db")
+        self._reader = open_reading(directory / "panguard.db")
         self.not_ready: str | None = None
         services = Services(
             engine=EngineClient(self._bench.engine.inbox.submit, self._woken.set, reply_timeout),

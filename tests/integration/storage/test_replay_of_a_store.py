@@ -11,11 +11,11 @@ from manager.domain.policies.fleet_policies import GLOBAL
 from manager.domain.replay.outcomes import Comparison, compare
 from manager.domain.replay.replay import Candidate, Replay
 from manager.engine.commands.requests import RemoveAgent, SetPolicy, UndoIncident
-from manager.storage.connection import open_reader
 from manager.storage.queries.replay_source import ReplaySource
 from schemas import topics
 from tests.support.attacks import ATTACKER, attack, trusted
 from tests.support.engine import START, Bench
+from tests.support.migrated_store import open_reading
 from tests.support.simulated import SimulatedAgent
 
 ADDRESSES = [f"203.0.113.{number}" for number in range(1, 6)] + ["192.168.1.10", "127.0.0.1", "::ffff:203.0.113.1"]
@@ -31,7 +31,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 def replay(bench: Bench, candidate: Candidate | None = None, since: float = START) -> Comparison:
     """Replay the store, and compare with the real incidents."""
-    database = open_reader(bench.directory / "panguard.db")
+    database = open_reading(bench.directory / "panguard.db")
     retained = ReplaySource(database)
     run = Replay(candidate or Candidate(), retained.fleet(bench.wall))
     extent = retained.extent(since)
@@ -95,7 +95,7 @@ def test_current_policies_and_removed_agents_count(bench: Bench) -> None:
     attack(bench, *agents)
     bench.ask(RemoveAgent(agents[0].agent_id, "admin"))
     bench.ask(SetPolicy(GLOBAL, {"response": {"escalation": {"repeatThreshold": 7}}}, "admin"))
-    database = open_reader(bench.directory / "panguard.db")
+    database = open_reading(bench.directory / "panguard.db")
     retained = ReplaySource(database)
     assert retained.documents() == {GLOBAL: {"response": {"escalation": {"repeatThreshold": 7}}}}
     assert retained.fleet(bench.wall).repeat("acme").threshold == 7

@@ -7,11 +7,11 @@ import pytest
 from manager.engine import write_behind
 from manager.engine.batch import Changes
 from manager.engine.commands.requests import RemoveAgent
-from manager.storage.connection import open_reader
 from manager.storage.queries import StoreQueries
 from schemas import topics
 from schemas.presence import Mode, SourceReport
 from tests.support.engine import Bench
+from tests.support.migrated_store import open_reading
 from tests.support.simulated import SimulatedAgent
 
 
@@ -105,7 +105,7 @@ def test_vitals_over_time_are_those_of_the_heartbeats(bench: Bench) -> None:
     bench.pass_time(900, step=300)
     _beat(bench, agent, cpu=90.0, memory=60.0, events_total=175)
     _settle(bench)
-    reader = open_reader(bench.directory / "panguard.db")
+    reader = open_reading(bench.directory / "panguard.db")
     found = StoreQueries(reader).agent_vitals(agent.agent_id, bench.wall)
     assert found is not None
     shown = [{name: value for name, value in each.items() if name != "at"} for each in found["periods"]]

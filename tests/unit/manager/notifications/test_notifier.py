@@ -8,16 +8,16 @@ from manager.errors import SetupError
 from manager.notifications.engine_commands import EngineCommands
 from manager.notifications.notifier import STORE_GRACE, Notifier, Sender
 from manager.notifications.settings import read_channels
-from manager.storage.connection import open_reader
 from manager.storage.queries import StoreQueries
 from tests.support.engine import Bench
+from tests.support.migrated_store import open_reading
 
 NOW = 1_800_000_000.0
 
 
 def _notifier(bench: Bench, tables: dict[str, dict[str, object]], now: list[float]) -> Notifier:
     sender = Sender("store-1", "1.0", "manager-1", lambda name: (Path(f"webhook-{name}.key"), "k" * 32))
-    queries = StoreQueries(open_reader(bench.directory / "panguard.db"))
+    queries = StoreQueries(open_reading(bench.directory / "panguard.db"))
     engine = EngineCommands(lambda _command: None, lambda: None)
     return Notifier(read_channels(tables), sender, queries, engine, lambda: now[0])
 

@@ -31,9 +31,9 @@ from manager.notifications.selection import EachEvent, Judged, Selection
 from manager.notifications.told_events import store_message
 from manager.notifications.watchdog import Watchdog
 from manager.notifications.worker import ChannelWorker
-from manager.storage.connection import open_reader
 from manager.storage.queries import StoreQueries
 from tests.support.engine import Bench
+from tests.support.migrated_store import open_reading
 from tests.support.waiting import eventually
 
 CHANNELS = frozenset({"one", "two"})
@@ -72,7 +72,7 @@ class Stage:
             self.bench.store._events._kept = events_kept
         self._turn, self._woken, self._ended = threading.Lock(), threading.Event(), False
         self._stack = stack
-        reader = open_reader(directory / "panguard.db")
+        reader = open_reading(directory / "panguard.db")
         self.queries = StoreQueries(reader)
         self.engine = EngineCommands(self._submit, self._woken.set)
         self._thread = threading.Thread(target=self._work, name="engine")

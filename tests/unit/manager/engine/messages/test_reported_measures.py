@@ -6,7 +6,6 @@ import pytest
 
 from manager.engine.commands.requests import AcceptClock, RemoveBlock, UndoIncident
 from manager.errors import StoreRejected
-from manager.storage.connection import open_reader
 from manager.storage.protection import LOGINS_OF_AGENT
 from manager.storage.queries import StoreQueries
 from schemas import topics
@@ -15,6 +14,7 @@ from schemas.presence import ReportedLogin
 from schemas.threats import ResponseTaken
 from tests.support.attacks import trusted
 from tests.support.engine import Bench
+from tests.support.migrated_store import open_reading
 from tests.support.simulated import SimulatedAgent
 
 DAY = 86_400.0
@@ -40,7 +40,7 @@ def login(bench: Bench, address: str, user: str = "bob", *, guessed: bool = Fals
 
 def forecast(bench: Bench, days: float = 30, organization_id: str | None = None) -> dict[str, Any]:
     """Return the forecast from the bench's store."""
-    reader = open_reader(bench.directory / "panguard.db")
+    reader = open_reading(bench.directory / "panguard.db")
     try:
         return StoreQueries(reader).protection_forecast(
             since=bench.wall - days * DAY,

@@ -12,11 +12,11 @@ from manager.domain.response.settings import ResponderSettings
 from manager.engine.commands.block_requests import LiftAddress
 from manager.engine.commands.requests import ApproveIncident, ChangeAgent, ChangeAllowlist, FreezeResponses
 from manager.engine.settings import EngineSettings
-from manager.storage.connection import open_reader
 from manager.storage.queries import StoreQueries
 from tests.support.attacks import ATTACKER, attack, trusted
 from tests.support.blocks import add, group
 from tests.support.engine import Bench
+from tests.support.migrated_store import open_reading
 from tests.support.simulated import SimulatedAgent
 
 ADDRESS = "198.51.100.9"
@@ -24,7 +24,7 @@ ADDRESS = "198.51.100.9"
 
 def listed(bench: Bench, organization_id: str) -> list[str]:
     """Return the values of the blocks that a token of an organization finds."""
-    reader = open_reader(bench.directory / "panguard.db")
+    reader = open_reading(bench.directory / "panguard.db")
     try:
         queries = StoreQueries(reader)
         records, _ = queries.blocks(after=bench.wall, kind="ip", organizations=(organization_id,), limit=50)
