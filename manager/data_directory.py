@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from manager.errors import DataDirectoryInUse, SetupError
 from manager.key_file import KeyFile
@@ -22,12 +22,26 @@ _SEED = 32
 _CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 KEY_FILE = "manager.key"
 BROKER_PASSWORD_FILE = "broker.password"  # noqa: S105 -- the name of a file
+_ADMIN_TOKEN_FILE = "admin.token"  # noqa: S105 -- the same
+_OBSERVER_FILE = "observer.credential"
 _ENROLLMENT_TOKEN_FILE = "enroll.token"  # noqa: S105 -- the name of a file
 
 
 def _new_webhook_secret() -> str:
     """Return 32 random bytes in the form of the Standard Webhooks specification."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(_SEED)).decode()
+
+
+class SharedFiles(Protocol):
+    """The texts of files that all managers of a database have, by the names of the files."""
+
+    def get(self, name: str) -> str | None:
+        """Return the text of a file; None if no manager has stored one."""
+        ...
+
+    def put(self, name: str, text: str) -> None:
+        """Store the text of a file."""
+        ...
 
 
 class DataDirectory:
@@ -44,6 +58,8 @@ class DataDirectory:
         self._lock: int | None = None
         self.sealed_broker_password: str | None = None
         """The broker password in the store, for a manager without the file."""
+        self.shared: SharedFiles | None = None
+        """The texts that all managers of a database have in their files; None for a manager with a store of its own."""
 
     @property
     def store(self) -> Path:
@@ -101,11 +117,22 @@ class DataDirectory:
 
     def admin_token(self) -> str:
         """Return the admin token, created at the first start."""
-        return self._read_or_create("admin.token", lambda: secrets.token_urlsafe(32))
+        return self._read_or_create(_ADMIN_TOKEN_FILE, lambda: secrets.token_urlsafe(32))
+
+    def known_admin_token(self) -> str | None:
+        """Return the admin token; None if none was created yet."""
+        return self._read(_ADMIN_TOKEN_FILE) or None
+
+    def write_shared_files(self) -> None:
+        """Write the files that the manager which leads has, so that commands on this host use the same tokens."""
+        for name in (_ADMIN_TOKEN_FILE, _OBSERVER_FILE, _ENROLLMENT_TOKEN_FILE):
+            text = None if self.shared is None else self.shared.get(name)
+            if text is not None and text != self._read(name):
+                self._write(self.path / name, text)
 
     def observer_credential(self) -> tuple[str, str]:
         """Return username and password of read-only MQTT clients, created at the first start."""
-        text = self._read_or_create("observer.credential", lambda: f"observer:{secrets.token_urlsafe(24)}")
+        text = self._read_or_create(_OBSERVER_FILE, lambda: f"observer:{secrets.token_urlsafe(24)}")
         username, _, password = text.partition(":")
         return username, password
 
@@ -150,6 +177,8 @@ class DataDirectory:
 
     def replace_enrollment_token(self, text: str) -> None:
         """Replace the text of the token after a rotation, or a change of the manager's details in it."""
+        if self.shared is not None:
+            self.shared.put(_ENROLLMENT_TOKEN_FILE, text)
         self._write(self.path / _ENROLLMENT_TOKEN_FILE, text)
 
     def write_ready_file(self, http: str, mqtt: str) -> None:
@@ -158,10 +187,13 @@ class DataDirectory:
 
     def _read_or_create(self, name: str, make: Callable[[], str]) -> str:
         text = self._read(name)
-        if not text:
-            text = make()
-            self._write(self.path / name, text)
-        return text
+        stored = None if self.shared is None else self.shared.get(name)
+        wanted = stored or text or make()
+        if self.shared is not None and wanted != stored:
+            self.shared.put(name, wanted)
+        if wanted != text:
+            self._write(self.path / name, wanted)
+        return wanted
 
     def _read(self, name: str) -> str:
         """Return the text of a file; empty if it does not exist.

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -61,6 +62,13 @@ Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(allow_inf_nan=F
 NotificationTables = Annotated[Mapping[str, Mapping[str, Any]], NoDecode]
 
 
+class Role(StrEnum):
+    """The part that a process of several on one database has; `all` leads or stands by."""
+
+    ALL = "all"
+    INGEST = "ingest"
+
+
 class Settings(BaseSettings):
     """Settings from the environment (`PANGUARD_…`) and from those given, which take precedence. Times are in seconds.
 
@@ -79,6 +87,15 @@ class Settings(BaseSettings):
     )
     database_password_file: Path | None = Field(
         None, description="file with the password of the database's user; default libpq's password file"
+    )
+    role: Role = Field(
+        Role.ALL,
+        description="part of this process among those of one database: all (leads or stands by), or ingest",
+    )
+    address: str | None = Field(
+        None,
+        description="URL at which the other managers of the database reach this one's HTTP door; default by host and"
+        " port, with the host's name where it listens on all addresses",
     )
     host: str = Field("127.0.0.1", description="address that both doors listen on")
     port: int = Field(8443, ge=0, le=65535, description="HTTP port; 0 takes a free one")

@@ -46,6 +46,7 @@ from manager.api.routes import (
     responses,
     rule_policies,
     session,
+    step_down,
     threats,
     tokens,
 )
@@ -62,7 +63,7 @@ _ABOUT = (
 _ROUTERS = (
     monitoring, now, registration, agents, agent_changes, agent_policy, rule_policies, threats, events, policies,
     policy_groups, policy_revisions, incidents, blocks, feeds, allowlist, responses, protection, tokens, keys, access,
-    session, audit, notifications, documentation, console,
+    session, step_down, audit, notifications, documentation, console,
 )  # fmt: skip
 _BODIES = (
     PolicyDocument, PolicyGroup, agent_changes.AgentChange, agent_changes.AgentsChange, agent_changes.PruneBody,
@@ -71,7 +72,7 @@ _BODIES = (
     allowlist.NewAllowance, policy_revisions.ComparisonBody, policy_revisions.RollbackBody, tokens.NewToken,
     keys.KeyRotation, keys.KeyRollback,
     access.NewAccessToken, access.Rotation, notifications.PauseBody, notifications.AcknowledgementBody,
-    notifications.MuteBody, session.SignIn, responses.ResponseChoiceBody, rule_policies.NewPolicy,
+    notifications.MuteBody, session.SignIn, step_down.StepDown, responses.ResponseChoiceBody, rule_policies.NewPolicy,
     HttpRegistration, HttpHeartbeat, HttpEvents,
 )  # fmt: skip
 

@@ -67,6 +67,8 @@ class Services:
         broker: returns the broker's URL, as this machine reaches it; None where there is no broker.
         channels: names of the notification channels.
         notifications: the state of the channels.
+        group: returns role and managers of the database; None where the store has one manager.
+        step_down: hands the lease over, by force also where nobody stands by; returns why not, or None.
         on_token_rotated: called with an enrollment token whose secret was replaced.
         on_keys_changed: called after a change of the signing key.
         stream: the fleet's events.
@@ -100,6 +102,8 @@ class Services:
     broker: Callable[[], str | None] = lambda: None
     channels: frozenset[str] = frozenset()
     notifications: Notifications = field(default_factory=NoNotifications)
+    group: Callable[[], Record] | None = None
+    step_down: Callable[[bool], str | None] = lambda _force: "this manager has a store of its own"
     on_token_rotated: Callable[[EnrollmentToken], None] = lambda _token: None
     on_keys_changed: Callable[[], None] = lambda: None
     stream: EventStream = field(default_factory=EventStream)

@@ -25,6 +25,7 @@ from manager.cli.commands import (
     responses,
     start,
     status,
+    step_down,
     stop,
     threats,
     tokens,
@@ -46,6 +47,7 @@ app = typer.Typer(
 app.command("start")(start.start)
 app.command("stop", short_help="Stop the manager that runs on a data directory.")(stop.stop)
 app.command("status", short_help="Show the fleet at a glance.")(status.status)
+app.command("step-down", short_help="Hand the lead over to another manager of the database.")(step_down.step_down)
 app.command("health", short_help="Check whether the manager is ready.")(health.health)
 app.command("now", short_help="Show what needs attention now.")(now.now)
 app.command("replay", short_help="Try other settings on the stored threats.")(replay.replay)

@@ -20,6 +20,7 @@ panguard manager start --host 0.0.0.0 --broker mqtts://broker.example.org:8883
 panguard manager status
 panguard manager status -o json
 """,
+        "step-down": "panguard manager step-down --data-dir data/manager",
         "health": "panguard manager health --manager https://manager:8443",
         "now": "panguard manager now",
         "replay": "panguard manager replay --settings examples/replay.json --since 7d",

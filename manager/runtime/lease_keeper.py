@@ -119,7 +119,9 @@ class LeaseKeeper:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread, release a lease that is held, and withdraw from the managers of the database."""
+        """End the thread, release a lease that is held, and withdraw from the managers of the database; once."""
+        if self._stop.is_set():
+            return
         self._stop.set()
         self._thread.join(_JOIN)
         if self._thread.is_alive():

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
+from enum import Enum
+from functools import partial
 from types import FrameType
 
 import structlog
@@ -19,7 +21,7 @@ from manager.errors import SetupError
 from manager.runtime import clock, gc_tuning
 from manager.runtime.transport_security import Transport, reachable
 from manager.runtime.wiring import Manager
-from manager.settings import Settings
+from manager.settings import Role, Settings
 from schemas.errors import TokenError
 from schemas.keys import EnrollmentToken
 
@@ -45,9 +47,48 @@ def run(settings: Settings) -> int:
     _raise_open_files_limit()
     with ExitStack() as stack:
         directory = stack.enter_context(DataDirectory(settings.data_dir, settings.key_file))
-        manager = Manager(settings, transport, directory, stack)
-        ManagerLoop(manager, stack).serve(_print_ready)
+        if settings.database is None:
+            if settings.role is not Role.ALL:
+                raise SetupError(
+                    f"--role {settings.role} needs a database that several processes share: give --database; SQLite has"
+                    " one process, which does everything"
+                )
+            ManagerLoop(Manager(settings, transport, directory, stack), stack).serve(_print_ready)
+            return 0
+        again = _lead_in_turn(settings, transport, directory, stack)
+    if again is not None:
+        again()
     return 0
+
+
+def _lead_in_turn(
+    settings: Settings, transport: Transport, directory: DataDirectory, stack: ExitStack
+) -> Callable[[], None] | None:
+    """Stand by, lead, and return a function that replaces the process after that; None after a signal to stop."""
+    from manager.runtime.member import MemberProcess  # noqa: PLC0415 -- imports psycopg
+
+    process = MemberProcess(settings, transport, directory)
+    stack.callback(process.keeper.close)
+    if not process.stand_by(_print_ready):
+        return None
+    try:
+        loop = ManagerLoop(
+            Manager(settings, transport, directory, stack, process.membership), stack, process.close_door
+        )
+        end = loop.serve(_print_ready)
+    except SetupError:
+        if not process.membership.is_lost:
+            raise
+        end = End.LOST
+    return None if end is End.STOPPED else partial(process.begin_anew, stepped_down=end is End.STEPPED_DOWN)
+
+
+class End(Enum):
+    """The reason for the end of a manager's loop: a signal, a lease that was lost, or one that is handed over."""
+
+    STOPPED = "stopped"
+    LOST = "lost"
+    STEPPED_DOWN = "stepped down"
 
 
 FIRST_TOKEN = "first"  # noqa: S105 -- a name
@@ -64,25 +105,30 @@ class ManagerLoop:
     Args:
         manager: the wired parts.
         stack: stops the HTTP server at the end.
+        before_http: called before the HTTP server starts.
     """
 
-    def __init__(self, manager: Manager, stack: ExitStack) -> None:
+    def __init__(self, manager: Manager, stack: ExitStack, before_http: Callable[[], None] = lambda: None) -> None:
+        self._before_http = before_http
         self._manager = manager
         self._stack = stack
         self._stopping = False
 
-    def serve(self, ready: Callable[[str, str], None]) -> None:
-        """Open the doors, call `ready` with both addresses, and run the loop until a signal arrives."""
+    def serve(self, ready: Callable[[str, str], None]) -> End:
+        """Open the doors, call `ready` with both addresses, and run the loop until its end; return the reason."""
         manager = self._manager
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        self._before_http()
         manager.http.start()
         self._stack.callback(manager.http.stop)
         manager.engine.http_door_opened(clock.read())
         manager.notifier.start()
         gc_tuning.freeze_and_relax()
         announced = False
-        while not self._stopping:
+        while not self._stopping and not manager.step_down_requested:
+            if manager.membership is not None and manager.membership.is_lost:
+                return End.LOST  # nothing of it may be written or published any more
             self._step()
             if not announced and manager.mqtt_door.problem is None:
                 announced = True
@@ -95,6 +141,9 @@ class ManagerLoop:
             manager.engine.stop(clock.read())
         with self._isolated("sign-off"):
             manager.mqtt_door.close()
+        if manager.membership is not None:
+            manager.membership.keeper.close()  # after the last commit and the last publication
+        return End.STOPPED if self._stopping else End.STEPPED_DOWN
 
     def _step(self) -> None:
         """Receive waiting messages, and process one batch up to its acknowledgements."""

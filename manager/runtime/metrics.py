@@ -16,6 +16,7 @@ from manager.engine.engine import Engine
 from manager.engine.events import EventRow
 from manager.engine.fleet import Fleet
 from manager.engine.ports import Publisher
+from manager.storage.backends import Fence
 from manager.storage.health import StoreHealth
 from manager.storage.store import PeeweeStore
 
@@ -54,9 +55,16 @@ class TimedStore(PeeweeStore):
     """A store that measures its commits."""
 
     def __init__(
-        self, database: Database, store_key: bytes, histograms: Histograms, health: StoreHealth, threat_retention: float
+        self,
+        database: Database,
+        store_key: bytes,
+        histograms: Histograms,
+        health: StoreHealth,
+        threat_retention: float,
+        *,
+        fence: Fence | None = None,
     ) -> None:
-        super().__init__(database, store_key, health=health, threat_retention=threat_retention)
+        super().__init__(database, store_key, health=health, threat_retention=threat_retention, fence=fence)
         self._histograms = histograms
 
     def commit(self, changes: Changes) -> None:

@@ -4,6 +4,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -32,6 +33,9 @@ from schemas.model import utc
 from schemas.presence import ManagerPresence
 from schemas.topics import MANAGER_PRESENCE
 
+if TYPE_CHECKING:
+    from manager.runtime.membership import Membership
+
 log = structlog.get_logger(__name__)
 
 _MANAGER = "manager"
@@ -53,6 +57,7 @@ class MqttDoor:
         store: stores the client id and the store's id.
         fleet: the registered agents.
         stack: stops an embedded broker at its end.
+        membership: the place among the managers of a database; None for a store of its own.
 
     Raises:
         SetupError: the embedded broker does not start.
@@ -67,7 +72,9 @@ class MqttDoor:
         store: PeeweeStore,
         fleet: Fleet,
         stack: ExitStack,
+        membership: "Membership | None" = None,
     ) -> None:
+        self._membership = membership
         self._settings = settings
         self._transport = transport
         self._directory = directory
@@ -207,6 +214,7 @@ class MqttDoor:
             cleared_filter=None if before_connect is None else ALL_REGISTRATIONS,
             before_connect=before_connect,
             tls=self._transport.broker_trust,
+            may_publish=(lambda: True) if self._membership is None else self._membership.keeper.leads,
         )
 
     def _publish(self, publication: Publication) -> None:
@@ -230,6 +238,7 @@ class MqttDoor:
                 "store_id": self.store_id,
                 "instance": self._instance,
                 "since": utc(self._since),
+                "epoch": None if self._membership is None else self._membership.epoch,
             }
         )
 

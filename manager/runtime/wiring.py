@@ -4,6 +4,7 @@ import socket
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import structlog
 from peewee import Database
@@ -35,12 +36,16 @@ from manager.runtime.notification_metrics import NotificationCollector
 from manager.runtime.transport_security import Transport
 from manager.runtime.version import VERSION
 from manager.settings import Settings
+from manager.storage.backends import Fence
 from manager.storage.connection import close_store
 from manager.storage.health import StoreHealth, start_errors
 from manager.storage.opening import open_migrated_store, open_store_reader
 from manager.storage.queries import StoreQueries
 from manager.storage.sealed_values import StoreSecrets, key_for, open_secrets
 from schemas.keys import EnrollmentToken, ManagerKeyring
+
+if TYPE_CHECKING:
+    from manager.runtime.membership import Membership
 
 log = structlog.get_logger(__name__)
 
@@ -53,29 +58,42 @@ class Manager:
         transport: certificates of the doors, and trust in the broker.
         directory: the data directory, locked.
         stack: closes the opened parts, last first.
+        membership: the place among the managers of the database, which this one leads; None for a store of its own.
     """
 
-    def __init__(self, settings: Settings, transport: Transport, directory: DataDirectory, stack: ExitStack) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        transport: Transport,
+        directory: DataDirectory,
+        stack: ExitStack,
+        membership: "Membership | None" = None,
+    ) -> None:
         self.settings = settings
+        self.membership = membership
+        self.step_down_requested = False
         self.transport = transport
         self.directory = directory
         self._rotations = Lock()
         channels = read_channels(settings.notifications)
         registry = CollectorRegistry()
         histograms = Histograms(registry)
+        self.batches = histograms.batches
         self._place = settings.store
         self._health = StoreHealth(self._place)
         given = settings.auth_token.get_secret_value() if settings.auth_token else None
         self._admin_token = given or directory.admin_token()
         now = clock.read()
         with start_errors(self._health), gc_tuning.paused():
-            database, opened = self._open_store(stack)
+            database, opened, fence = self._open_store(stack)
             admin_text = keyed_id(opened.store_key, self._admin_token)
             keyring = ManagerKeyring(opened.signing_keys.seed, opened.user_name_key)
             self._fleet = Fleet(keyring, engine_settings(settings, transport.ca_fingerprint, admin_text))
             self._fleet.use_signing_keys(opened.signing_keys)
             directory.sealed_broker_password = opened.values.keep_text("broker_password", directory.broker_password())
-            self._store = TimedStore(database, opened.store_key, histograms, self._health, settings.threat_retention)
+            self._store = TimedStore(
+                database, opened.store_key, histograms, self._health, settings.threat_retention, fence=fence
+            )
             self._store.sealed = opened.values
             if settings.organization_response is not None:
                 self._store.set_meta(ORGANIZATION_RESPONSE, settings.organization_response.value)
@@ -83,7 +101,9 @@ class Manager:
             step = pending_step(snapshot.meta, self._fleet.settings.boot_id, now)
             responding = self._store.archive.responding(now.wall - step - REMEMBERED)
             changed = self._fleet.restore(snapshot, responding, now.wall, step)
-        self.mqtt_door = MqttDoor(settings, transport, directory, store=self._store, fleet=self._fleet, stack=stack)
+        self.mqtt_door = MqttDoor(
+            settings, transport, directory, store=self._store, fleet=self._fleet, stack=stack, membership=membership
+        )
         self.mqtt = self.mqtt_door.link
         publisher = TimedPublisher(self.mqtt, self._fleet, histograms, lambda: clock.read().wall)
         self.engine = Engine(self._fleet, self._store, publisher, self.mqtt.acknowledge, self.mqtt_door.access)
@@ -92,7 +112,6 @@ class Manager:
         self.engine.store_restored_policies(changed)
         self.mqtt.attach(self.engine.inbox, self.engine)
         self.caught_up_at = clock.read().monotonic
-        self.batches = histograms.batches
         self.certificates = transport.watch(self.mqtt_door.reload_certificate, self.mqtt_door.peer_expiries)
         self.certificates.tell = self.engine.system_events.certificate
         registry.register(EngineCollector(self.engine, histograms, self.certificates.expiries))
@@ -104,20 +123,23 @@ class Manager:
         registry.register(NotificationCollector(self.notifier))
         self.http = self._http_server(registry, queries)
 
-    def _open_store(self, stack: ExitStack) -> tuple[Database, StoreSecrets]:
-        """Open the store with this release's schema, and the secrets in it."""
+    def _open_store(self, stack: ExitStack) -> tuple[Database, StoreSecrets, Fence | None]:
+        """Open the store with this release's schema, and the secrets in it; return also the fence of its writer."""
         place, key_file = self._place, self.directory.key_file
         self._health.check_at_start(used=self.directory.was_used)
         if isinstance(place, Path):
             key_for(key_file, place)  # before anything is changed
         database = open_migrated_store(place)
         stack.callback(close_store, database)
-        return database, open_secrets(database, key_file, place)
+        fence = None if self.membership is None else self.membership.fence(database)
+        return database, open_secrets(database, key_file, place), fence
 
     def not_ready(self) -> str | None:
         """Return the reason why the manager is not ready; None if it is."""
         if self._health.damage is not None:
             return self._health.damage
+        if self.membership is not None and not self.membership.keeper.leads():
+            return "this manager does not hold the lease just now: it neither writes nor publishes"
         if not self.engine.can_commit:
             return "the store cannot commit just now"
         return self.mqtt_door.problem
@@ -161,7 +183,19 @@ class Manager:
             except OSError as error:  # the token of before works for 30 days; the next start writes it
                 log.warning("token_file_not_written", reason=str(error))
 
+    def _step_down(self, force: bool) -> str | None:
+        """Ask the loop to hand the lease over; return why not, or None. Called in the server's thread."""
+        if self.membership is None:
+            return "this manager has a store of its own, and no other can lead in its place"
+        refusal = None if force else self.membership.refusal_to_step_down()
+        if refusal is None:
+            self.step_down_requested = True
+            self.mqtt.wake()
+        return refusal
+
     def _http_server(self, registry: CollectorRegistry, queries: StoreQueries) -> ApiServer:
+        if self.membership is not None:
+            registry.register(self.membership.collector())
         settings, fleet = self.settings, self._fleet
         services = Services(
             engine=EngineClient(self.engine.inbox.submit, self.mqtt.wake),
@@ -178,7 +212,11 @@ class Manager:
             version=VERSION,
             started_at=clock.read().wall,
             not_ready=self.not_ready,
-            client_addresses=ClientAddresses(settings.trusted_networks, settings.trusted_proxies),
+            client_addresses=ClientAddresses(
+                settings.trusted_networks,
+                settings.trusted_proxies,
+                None if self.membership is None else self.membership.codes.address,
+            ),
             cors_origins=tuple(settings.cors_allowed_origins),
             rate_limit=settings.rate_limit,
             report_budget=Budget(settings.agent_messages, settings.agent_bytes, settings.agent_burst),
@@ -195,6 +233,8 @@ class Manager:
             broker=lambda: str(self.mqtt.address),
             channels=frozenset(settings.notifications),
             notifications=self.notifier,
+            group=None if self.membership is None else self.membership.group,
+            step_down=self._step_down,
             on_token_rotated=self._follow_rotation,
             on_keys_changed=self._follow_keys,
         )
@@ -205,4 +245,5 @@ class Manager:
             settings.port,
             on_stop=services.stream.close,
             tls=self.transport.http_tls,
+            listener=None if self.membership is None else self.membership.listener,
         )

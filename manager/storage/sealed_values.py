@@ -43,7 +43,12 @@ class SealedValues:
     def __init__(self, database: Database, key: bytes) -> None:
         self._database = database
         self._statements = Statements(database)
+        self._key = key
         self._cipher = SecretCipher(derive(key, b"sealed values"))
+
+    def on(self, database: Database) -> "SealedValues":
+        """Return the sealed values of the same store on another connection."""
+        return SealedValues(database, self._key)
 
     def get(self, name: str) -> bytes | None:
         """Return a value; None if there is none.

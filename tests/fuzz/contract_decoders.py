@@ -17,6 +17,7 @@ from manager.api.routes.policy_revisions import ComparisonBody, RollbackBody
 from manager.api.routes.responses import ResponseChoiceBody
 from manager.api.routes.rule_policies import NewPolicy
 from manager.api.routes.session import SignIn
+from manager.api.routes.step_down import StepDown
 from manager.api.routes.threats import RecognitionBody
 from manager.api.routes.tokens import NewToken
 from manager.cli.support.replay_settings import ReplaySettings
@@ -78,6 +79,7 @@ BODIES = {
     NewAccessToken: _json({"name": "alice", "role": "viewer", "organizations": ["acme"]}),
     KeyRotation: _json({"compromised": True, "dryRun": True}, {}),
     KeyRollback: _json({"dryRun": True}, {}),
+    StepDown: _json({"force": True}, {}),
     Rotation: _json({"expiresAt": "2030-01-01T00:00:00Z"}, {}),
     SignIn: _json({"token": "pga_x"}),
     NewAllowance: _json({"value": "10.0.0.0/8", "kind": "ip", "organizationId": "acme"}),

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 
 from manager.api.authentication import Caller
 from manager.api.authorization import OPEN, Admin, Metrics, ScopedViewer
-from manager.api.envelope import REFUSAL, answer, fail, ok, record
+from manager.api.envelope import ANY_OBJECT, REFUSAL, answer, fail, ok, record
 from manager.api.http_metrics import CONTENT_TYPE, expose
 from manager.api.ports import Record
 from manager.api.services import WithServices
@@ -22,6 +22,11 @@ _REFUSED_SHOWN = 50
 _HEALTH = record(
     status="string", running="boolean", uptime="number", version="string", agents="integer", agentCounts="object"
 )
+_HEALTH["properties"] |= {
+    "role": {"enum": ["leader", "standby", "ingest"], "description": "where several managers have one database"},
+    "leader": {"type": ["object", "null"], "description": "hostname, version, since and epoch of the one that leads"},
+    "managers": {"type": "array", "items": ANY_OBJECT, "description": "hostname, role, version and behindSeconds"},
+}
 _HEALTHY = answer("The manager runs; the members stand at the top level, too.", _HEALTH, 200, **_HEALTH["properties"])
 _METRICS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Text exposition format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
@@ -40,6 +45,7 @@ async def health(services: WithServices) -> Response:
         "version": services.version,
         "agents": counts["total"],
         "agentCounts": counts,
+        **(services.group() if services.group is not None else {}),
     }
     return ok(data, **data)
 
@@ -90,6 +96,7 @@ async def overview(services: WithServices, caller: ScopedViewer) -> Response:
             "certificates": services.certificates(now) if organizations is None else [],
             "warnings": services.warnings() if organizations is None else [],
             "uptimeMs": round(services.uptime * 1000),
+            **({"group": services.group()} if services.group is not None and organizations is None else {}),
         }
     )
 

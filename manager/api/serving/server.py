@@ -21,6 +21,8 @@ _BIND_RETRY = 0.1
 _SHUTDOWN_GRACE = 1
 _JOIN_TIMEOUT = 2.0
 _BACKLOG = 1024
+PORT_WAIT = 10.0
+"""Seconds to wait for a port in use: the previous manager may still be stopping."""
 
 
 class ApiServer:
@@ -32,6 +34,7 @@ class ApiServer:
         port: the port; 0 for any free one.
         on_stop: called at `stop`, before the server waits for open requests.
         port_wait: seconds to wait for a port in use: the previous manager may still be stopping.
+        listener: a listening socket, which stays open at `stop`; None to bind the port.
         tls: TLS context; None for plain HTTP. New connections use a certificate that is loaded into it later.
     """
 
@@ -42,9 +45,11 @@ class ApiServer:
         port: int,
         *,
         on_stop: Callable[[], None] = lambda: None,
-        port_wait: float = 10.0,
+        port_wait: float = PORT_WAIT,
         tls: ssl.SSLContext | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
+        self._listener = listener
         self._scheme = "http" if tls is None else "https"
         self._on_stop = on_stop
         self._host = host
@@ -82,7 +87,8 @@ class ApiServer:
         Raises:
             SetupError: the port is in use, or the application cannot start.
         """
-        listener = self._bind()
+        given = self._listener
+        listener = listen(self._host, self._wanted_port, self._port_wait) if given is None else given.dup()
         self.port = listener.getsockname()[1]
         self._thread = threading.Thread(target=self._serve, args=(listener,), name="api", daemon=True)
         self._thread.start()
@@ -107,31 +113,43 @@ class ApiServer:
             listener.close()
             self._server.start_finished.set()
 
-    def _bind(self) -> socket.socket:
-        deadline = time.monotonic() + self._port_wait
-        while True:
-            try:
-                return self._listener()
-            except OSError as error:
-                where = f"{self._host}:{self._wanted_port}"
-                if error.errno != errno.EADDRINUSE:
-                    raise SetupError(f"cannot listen on {where}: {error.strerror or error}") from error
-                if time.monotonic() >= deadline:
-                    raise SetupError(f"{where} is taken by another process; stop it or choose another port") from error
-            time.sleep(_BIND_RETRY)
 
-    def _listener(self) -> socket.socket:
-        found = socket.getaddrinfo(self._host, self._wanted_port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        listener = socket.socket(family, kind, protocol)
+def listen(host: str, port: int, wait: float = PORT_WAIT) -> socket.socket:
+    """Return a listening socket.
+
+    Args:
+        host: the address or name to listen on.
+        port: the port; 0 for any free one.
+        wait: seconds to wait for a port in use.
+
+    Raises:
+        SetupError: the port is in use, or the address is not this machine's.
+    """
+    deadline = time.monotonic() + wait
+    while True:
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(_BACKLOG)  # two processes can bind one port; only one can listen
-        except OSError:
-            listener.close()
-            raise
-        return listener
+            return _listener(host, port)
+        except OSError as error:
+            where = f"{host}:{port}"
+            if error.errno != errno.EADDRINUSE:
+                raise SetupError(f"cannot listen on {where}: {error.strerror or error}") from error
+            if time.monotonic() >= deadline:
+                raise SetupError(f"{where} is taken by another process; stop it or choose another port") from error
+        time.sleep(_BIND_RETRY)
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)  # two processes can bind one port; only one can listen
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 class _Server(uvicorn.Server):

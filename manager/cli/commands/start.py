@@ -10,6 +10,7 @@ import typer
 from manager.cli.commands.config import configuration, typed_options
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.options import ConfigOption, DatabaseOption, DatabasePasswordFile, DataDir, KeyFileOption
+from manager.settings import Role
 
 Host = Annotated[str | None, typer.Option(help="listen address of HTTP and embedded broker [default: 127.0.0.1]")]
 Port = Annotated[int | None, typer.Option(help="the HTTP port; 0 picks a free one [default: 8443]")]
@@ -25,6 +26,13 @@ TrustNetwork = Annotated[
 ]
 Insecure = Annotated[bool, typer.Option("--insecure", help="serve beyond loopback without TLS")]
 
+RoleOption = Annotated[
+    Role | None, typer.Option("--role", help="all leads or stands by, ingest takes reports alone [default: all]")
+]
+Address = Annotated[
+    str | None, typer.Option(metavar="URL", help="where the database's other managers reach this one over HTTP")
+]
+
 Detach = Annotated[
     bool, typer.Option("--detach", help="run in the background; return once the manager is ready, with its addresses")
 ]
@@ -38,6 +46,8 @@ def start(
     key_file: KeyFileOption = None,
     database: DatabaseOption = None,
     database_password_file: DatabasePasswordFile = None,
+    role: RoleOption = None,
+    address: Address = None,
     host: Host = None,
     port: Port = None,
     mqtt_port: MqttPort = None,
@@ -53,6 +63,8 @@ def start(
         "key_file": key_file,
         "database": database,
         "database_password_file": database_password_file,
+        "role": role,
+        "address": address,
         "host": host,
         "port": port,
         "mqtt_port": mqtt_port,
@@ -98,6 +110,8 @@ def arguments(typed: Mapping[str, Any], config: Path | None) -> list[str]:
         "--config": None if config is None else config.absolute(),
         **{f"--{name.replace('_', '-')}": typed[name].absolute() for name in paths if name in typed},
         "--database": typed.get("database"),
+        "--role": typed.get("role"),
+        "--address": typed.get("address"),
         "--host": typed.get("host"),
         "--port": typed.get("port"),
         "--mqtt-port": typed.get("mqtt_port"),

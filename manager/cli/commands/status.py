@@ -39,6 +39,23 @@ def _held_back(record: "Record", now: datetime) -> str:
     return f"Held back       {record['hostname']} ({record['agentId']}): {record['waiting']} reports wait, {since}"
 
 
+def _managers(group: "Record | None", now: datetime) -> list[str]:
+    """Return the lines on the managers of the database; none where the store has one manager."""
+    if group is None:
+        return []
+    leader = group["leader"]
+    lines = ["Leader          none"]
+    if leader is not None:
+        since = f"since {leader['since']}, {ago(leader['since'], now)}"
+        lines = [f"Leader          {leader['hostname']}, {leader['version']}, {since}"]
+    others = [each for each in group["managers"] if each["role"] != "leader"]
+    lines += [
+        f"{each['role'].capitalize():<16}{each['hostname']}, {each['version']}, {each['behindSeconds']:g} s behind"
+        for each in others
+    ]
+    return lines if others else [*lines, "Standby         none: nobody takes over if the leader ends"]
+
+
 def _lines(url: str, overview: "Record", now: datetime) -> list[str]:
     today = overview["threatSummary"]["last24h"]
     severities = ", ".join(f"{today[name]} {name}" for name in ("critical", "high", "medium", "low") if today[name])
@@ -69,6 +86,7 @@ def _lines(url: str, overview: "Record", now: datetime) -> list[str]:
         f"Policy version  {overview['activePolicyVersion']}",
         f"In force on     {overview['policyCurrentAgents']} of {overview['totalAgents']} agents",
     ]
+    lines += _managers(overview.get("group"), now)
     lines += [_held_back(record, now) for record in overview.get("heldBack", ())]
     lines += [f"Refused         {refused_text(record, now)}" for record in overview.get("refusedRegistrations", ())]
     lines += [f"Warning         {sentence}" for sentence in overview.get("warnings", ())]

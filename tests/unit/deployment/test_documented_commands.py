@@ -54,6 +54,7 @@ RUN_BY = {
     "lifecycle.md": "tests/integration/api/test_enrollment_tokens.py",
     "operations.md": "tests/integration/api/test_operations_page.py",
     "protection.md": "tests/integration/api/test_protection.py",
+    "scale.md": "tests/acceptance/test_several_managers.py",
     "store.md": "tests/integration/documents/test_pages.py",
     "tls.md": "tests/integration/documents/test_pages.py",
 }

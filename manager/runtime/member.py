@@ -1,0 +1,272 @@
+"""One of several managers on one database: it stands by, leads, and begins anew after it has led.
+
+A manager on PostgreSQL opens its HTTP door at once. While another leads, the door passes requests on; once this one has
+the lease, the parts of `manager.runtime.wiring` are built and take the door over. The memory of a leader is of no use
+after the lease is lost, so the process then replaces itself by a new one (`execv`), which stands by. The listening
+socket stays open meanwhile: clients wait instead of being refused.
+"""
+
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from manager.api.authentication import Credentials
+from manager.api.forwarding import ForwardingCodes, Leader, LeaderProxy
+from manager.api.middleware.client_address import ClientAddresses
+from manager.api.serving.server import ApiServer, listen
+from manager.api.standby import NO_LEADER, StandbyApp, StandbyServices
+from manager.data_directory import DataDirectory
+from manager.domain.access import AccessTokens
+from manager.errors import SetupError
+from manager.runtime import clock
+from manager.runtime.lease_keeper import STANDBY, LeaseKeeper
+from manager.runtime.lease_metrics import LeaseCollector
+from manager.runtime.membership import Membership, lease_fence
+from manager.runtime.transport_security import EMBEDDED, Transport, reachable
+from manager.runtime.version import VERSION
+from manager.settings import Settings
+from manager.storage.opening import open_migrated_store, open_store_reader
+from manager.storage.postgresql.address import DatabaseAddress
+from manager.storage.postgresql.lease import LeaseTable, Member
+from manager.storage.postgresql.shared_texts import SharedTexts
+from manager.storage.rows import access_token
+from manager.storage.sealed_values import StoreSecrets, open_secrets
+from manager.storage.statements import Statements
+from manager.tls.client_context import client_context
+from manager.tls.directory import AUTHORITY, TlsDirectory
+from schemas.keys import derive
+
+log = structlog.get_logger(__name__)
+
+FEATURES = ("threats.batch",)
+"""What this release can do that an earlier one cannot; the leader uses what every manager has."""
+
+_LISTENER = "PANGUARD_INHERITED_LISTENER"
+_HOLD_OFF = "PANGUARD_HOLD_OFF"
+_AFTER_STEP_DOWN = 15.0
+"""Seconds for which a manager that has stepped down leaves the lease to others."""
+
+_FIRST_LOOK = 5.0
+"""Seconds to wait for the first reading of the lease, before the door of a manager that stands by is opened."""
+
+_TOKENS_READ_EVERY = 5.0
+
+
+class MemberProcess:
+    """One process of the managers of a database.
+
+    Args:
+        settings: the manager's settings, with a database.
+        transport: certificates of the doors, and trust in the broker.
+        directory: the data directory, locked.
+
+    Raises:
+        SetupError: the database or the key file cannot be used, or the port is taken.
+    """
+
+    def __init__(self, settings: Settings, transport: Transport, directory: DataDirectory) -> None:
+        place = settings.store
+        if not isinstance(place, DatabaseAddress):
+            raise SetupError("several managers need a database: give --database")
+        self._settings = settings
+        self._transport = transport
+        self._directory = directory
+        self._place = place
+        self._started = time.monotonic()
+        self._stopping = False
+        self._door: ApiServer | None = None
+        secrets_of_store = _secrets(directory, place)
+        self._listener = _inherited_listener() or listen(settings.host, settings.port)
+        own_id = f"{socket.gethostname()}-{secrets.token_hex(8)}"[:64]
+        table = LeaseTable(place)
+        self.keeper = LeaseKeeper(
+            table,
+            Member(own_id, socket.gethostname(), self._address(), _broker(settings), VERSION, FEATURES, STANDBY),
+            lambda: clock.read().monotonic,
+            hold_off=float(os.environ.pop(_HOLD_OFF, "0")),
+        )
+        codes = ForwardingCodes(derive(secrets_of_store.store_key, b"forwarding"), own_id, lambda: clock.read().wall)
+        shared = SharedTexts(
+            place, secrets_of_store.values, lambda database: lease_fence(self.keeper, database.connection)
+        )
+        self.membership = Membership(self.keeper, codes, self._listener, shared)
+        directory.shared = shared
+        self._tokens: tuple[float, AccessTokens] = (-_TOKENS_READ_EVERY, AccessTokens())
+
+    def stand_by(self, ready: Callable[[str, str], None]) -> bool:
+        """Wait for the lease; return whether this manager leads, False after a signal to stop.
+
+        Args:
+            ready: called with the addresses of both doors, once another manager is known to lead.
+
+        Raises:
+            SetupError: the embedded broker cannot be shared with another manager.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        self.keeper.start()
+        self._wait(lambda: self.keeper.group is not None, _FIRST_LOOK)
+        self._refuse_embedded_broker()
+        self._wait(lambda: self.keeper.tenure is not None or self.keeper.leader() is not None, 1.0)
+        if self.keeper.tenure is not None or self._stopping:
+            return not self._stopping
+        self._directory.write_shared_files()
+        self._door = self._serve()
+        announced = False
+        while not self._stopping and self.keeper.tenure is None:
+            self._wait(lambda: self.keeper.tenure is not None, 0.5)
+            if not announced and self.keeper.leader() is not None:
+                announced = True
+                log.info("standing_by", leader=_hostname(self.keeper))
+                self._announce(ready)
+        if self._stopping:
+            self.close_door()
+        return not self._stopping
+
+    def close_door(self) -> None:
+        """Stop the door of a manager that stands by; open requests end within a second, while others are served."""
+        door, self._door = self._door, None
+        if door is not None:
+            threading.Thread(target=door.stop, name="standby-door").start()
+
+    def begin_anew(self, *, stepped_down: bool) -> None:
+        """Replace this process by one that stands by; the listening socket stays open. Does not return."""
+        self._listener.set_inheritable(True)
+        os.environ[_LISTENER] = str(self._listener.fileno())
+        if stepped_down:
+            os.environ[_HOLD_OFF] = str(_AFTER_STEP_DOWN)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 -- this program's own words
+
+    def _serve(self) -> ApiServer:
+        """Start the door of a manager that stands by."""
+        registry = CollectorRegistry()
+        registry.register(LeaseCollector(self.keeper))
+        settings, codes = self._settings, self.membership.codes
+        trust = client_context(None, TlsDirectory(settings.data_dir).certificate(AUTHORITY))
+        services = StandbyServices(
+            leader=self._leader,
+            group=self.membership.group,
+            not_ready=self._not_ready,
+            credentials=self._credentials,
+            addresses=ClientAddresses(settings.trusted_networks, settings.trusted_proxies),
+            proxy=lambda: LeaderProxy(codes, trust),
+            registry=registry,
+            version=VERSION,
+            uptime=lambda: time.monotonic() - self._started,
+        )
+        server = ApiServer(
+            StandbyApp(services), settings.host, settings.port, tls=self._transport.http_tls, listener=self._listener
+        )
+        server.start()
+        return server
+
+    def _leader(self) -> Leader | None:
+        found = self.keeper.leader()
+        return None if found is None or found.id == self.keeper.own_id else Leader(found.id, found.address)
+
+    def _not_ready(self) -> str | None:
+        if self.keeper.problem is not None:
+            return "the database cannot be read just now"
+        return None if self._leader() is not None else NO_LEADER
+
+    def _credentials(self) -> Credentials:
+        """Return the admin token and the access tokens in the database, which are read again after some seconds."""
+        read_at, access = self._tokens
+        if time.monotonic() - read_at >= _TOKENS_READ_EVERY:
+            database = open_store_reader(self._place)
+            try:
+                access = AccessTokens()
+                access.load(access_token(row) for row in Statements(database).rows("access.load"))
+            finally:
+                database.close()
+            self._tokens = time.monotonic(), access
+        given = self._settings.auth_token.get_secret_value() if self._settings.auth_token else None
+        admin_token = given or self._directory.known_admin_token() or secrets.token_hex(32)
+        return Credentials(admin_token, lambda _digest: None, access=access, clock=lambda: clock.read().wall)
+
+    def _refuse_embedded_broker(self) -> None:
+        group = self.keeper.group
+        others = () if group is None else group.others(self.keeper.own_id)
+        embedded = [each for each in others if each.broker == EMBEDDED and each.address != self._address()]
+        own = self._settings.broker == EMBEDDED and [each for each in others if each.address != self._address()]
+        if embedded or own:
+            names = ", ".join(sorted({each.hostname for each in embedded or others}))
+            self.keeper.close()
+            raise SetupError(
+                f"the embedded broker ends with its manager, and this database has other managers ({names}): give all"
+                " of them one broker of their own by --broker mqtts://HOST:PORT (docs/brokers.md says which)"
+            )
+
+    def _address(self) -> str:
+        """Return the URL at which other managers reach the HTTP door."""
+        if self._settings.address is not None:
+            return self._settings.address
+        host = self._settings.host
+        if reachable(host) != host:
+            host = socket.gethostname()
+        scheme = "http" if self._transport.http_tls is None else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._listener.getsockname()[1]}"
+
+    def _announce(self, ready: Callable[[str, str], None]) -> None:
+        scheme = "http" if self._transport.http_tls is None else "https"
+        host = reachable(self._settings.host)
+        http = f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._listener.getsockname()[1]}"
+        self._directory.write_ready_file(http, self._settings.broker)
+        ready(http, self._settings.broker)
+
+    def _wait(self, done: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not done() and not self._stopping and (left := deadline - time.monotonic()) > 0:
+            self.keeper.changed.wait(min(left, 0.1))
+            self.keeper.changed.clear()
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+        self.keeper.changed.set()
+
+
+def _secrets(directory: DataDirectory, place: DatabaseAddress) -> StoreSecrets:
+    """Migrate the database, and return the secrets that open with the key file; the first manager makes them.
+
+    Raises:
+        SetupError: the database belongs to another key file.
+    """
+    database = open_migrated_store(place)
+    try:
+        return open_secrets(database, directory.key_file, place)
+    finally:
+        database.close()
+
+
+def _inherited_listener() -> socket.socket | None:
+    """Return the listening socket of the process that this one replaces; None for a first process."""
+    number = os.environ.pop(_LISTENER, "")
+    if not number.isdigit():
+        return None
+    with suppress(OSError):
+        inherited = socket.socket(fileno=int(number))
+        inherited.set_inheritable(False)
+        return inherited
+    return None
+
+
+def _broker(settings: Settings) -> str:
+    """Return the broker as other managers may see it: without a user's name."""
+    return settings.broker if settings.broker == EMBEDDED else settings.broker.rpartition("@")[2]
+
+
+def _hostname(keeper: LeaseKeeper) -> str | None:
+    leader = keeper.leader()
+    return None if leader is None else leader.hostname
