@@ -224,7 +224,7 @@ ROWS = (
     Row("POST /api/responses/freeze", data=STANDING),
     Row("POST /api/responses/thaw", data=STANDING),
     Row("POST /api/clock/accept", data=("at",)),
-    Row("POST /api/step-down", {"force": True}, status=409),
+    Row("POST /api/step-down", {"force": True}, data=("steppingDown",)),
     Row("POST /api/tokens", {}, status=201, data=("tokenId", "token")),
     Row("POST /api/tokens/{token_id}/rotate", data=("tokenId", "token")),
     Row("GET /api/tokens", data=("0.tokenId", "0.uses"), top=LISTED),

@@ -126,6 +126,7 @@ class Fleet:
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     directory = tmp_path_factory.mktemp("manager")
     options: dict[str, Any] = {"channels": frozenset({"ops"}), "notifications": Channel()}
+    options["step_down"] = lambda _force: None  # as where another manager stands by
     with Served(directory, client_addresses=LOOPBACK, rate_limit=0, **options) as served, served.client() as admin:
         yield Fleet(served, admin)
 
