@@ -39,7 +39,7 @@ from manager.settings import Settings
 from manager.storage.backends import Fence
 from manager.storage.connection import close_store
 from manager.storage.health import StoreHealth, start_errors
-from manager.storage.opening import open_migrated_store, open_store_reader
+from manager.storage.opening import open_migrated_store, open_store_reader, problem_of_notifications
 from manager.storage.queries import StoreQueries
 from manager.storage.sealed_values import StoreSecrets, key_for, open_secrets
 from schemas.keys import EnrollmentToken, ManagerKeyring
@@ -131,6 +131,7 @@ class Manager:
             key_for(key_file, place)  # before anything is changed
         database = open_migrated_store(place)
         stack.callback(close_store, database)
+        self._notifications_problem = problem_of_notifications(place, stack)
         fence = None if self.membership is None else self.membership.fence(database)
         return database, open_secrets(database, key_file, place), fence
 
@@ -142,7 +143,7 @@ class Manager:
             return "this manager does not hold the lease just now: it neither writes nor publishes"
         if not self.engine.can_commit:
             return "the store cannot commit just now"
-        return self.mqtt_door.problem
+        return self._notifications_problem() or self.mqtt_door.problem
 
     def global_channels(self) -> list[str]:
         """Return the channels that the global policy names."""

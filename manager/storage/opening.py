@@ -1,5 +1,7 @@
 """Opens a store of either database system for its writer or for readers; psycopg is imported when it is needed."""
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import structlog
@@ -49,6 +51,23 @@ def open_store_reader(location: StoreLocation) -> Database:
     from manager.storage.postgresql.connection import open_postgresql_reader  # noqa: PLC0415 -- imports psycopg
 
     return open_postgresql_reader(location)
+
+
+def problem_of_notifications(location: StoreLocation, stack: ExitStack) -> Callable[[], str | None]:
+    """Watch whether notifications of a store arrive; return a function that says why they do not.
+
+    Args:
+        location: the store's place; SQLite has no notifications.
+        stack: ends the watch.
+    """
+    if isinstance(location, Path):
+        return lambda: None
+    from manager.storage.postgresql.listener import Listener  # noqa: PLC0415 -- imports psycopg
+
+    listener = Listener(location)
+    listener.start()
+    stack.callback(listener.stop)
+    return lambda: listener.problem
 
 
 def _require_driver() -> None:
