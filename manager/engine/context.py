@@ -4,6 +4,8 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from manager.domain.agents.agent import STAMP_IN_STORE, Agent, RegistrationStamp, lasting_values
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.agents.registry import cap_stamp
@@ -26,8 +28,7 @@ TIMESTAMP_AS_GIVEN = ClockOffset(0.0)
 """The clock of a report whose timestamp is taken as it is, because no offset of its agent's clock is known."""
 
 
-@dataclass(slots=True)
-class ReceivedReport:
+class ReceivedReport(Struct, frozen=True, gc=False):
     """A verified and decoded report, before the check whether it is new.
 
     `clock` replaces the agent's clock offset in the computation of event time; None keeps the agent's own.

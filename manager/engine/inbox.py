@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from msgspec import Struct, structs
+
 from manager.domain.budget import Budget, TokenBucket, drop_full
 from manager.domain.ingest.topics import WORKER_LIFE
 from manager.engine.origin import MANAGER, Origin
@@ -19,7 +21,7 @@ from schemas.topics import REGISTRATION, THREATS, Topic
 _EXCESS_SHARE = 0.25
 
 
-class Inbound(NamedTuple):
+class Inbound(Struct, frozen=True, gc=False):
     """A message from the broker; `topic` is below the root, `handle` acknowledges the message.
 
     `weight` is the number of messages for which it counts: that of the reports in it.
@@ -134,7 +136,7 @@ class Inbox:
         lane = self._lanes.get(agent_id)
         if lane is None:
             lane = self._lanes[agent_id] = deque()
-        lane.append(message if count == 1 else message._replace(weight=count))
+        lane.append(message if count == 1 else structs.replace(message, weight=count))
         self._waiting += 1
         self._weight += count
         self._bytes += size

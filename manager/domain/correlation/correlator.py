@@ -75,11 +75,13 @@ class Correlator:
             StoreUnavailable: the history cannot be read. The next report must be the same one again; the
                 changes of all tries are returned by the one that succeeds.
         """
-        self._clock = max(self._clock, report.received)
+        received = report.received
+        self._clock = max(self._clock, received)
         done, changes = self._resume(report)
+        late = is_late(report.event_time, received)
         for indicator in report.correlated()[done:]:
             try:
-                found = self._observe(indicator, report)
+                found = self._observe(indicator, report, late=late)
                 if found:
                     changes += self._vouched.mark(found, report.agent_id, self._clock)
             except StoreUnavailable:
@@ -156,8 +158,7 @@ class Correlator:
             self._undecided.clear()
         return 0, []
 
-    def _observe(self, indicator: Indicator, report: Report) -> list[IncidentChange]:
-        late = is_late(report.event_time, report.received)
+    def _observe(self, indicator: Indicator, report: Report, *, late: bool) -> Collection[IncidentChange]:
         counts = report.event_time_trusted and not late
         if report.vouched:
             self._vouched.record(indicator, report)
@@ -165,7 +166,10 @@ class Correlator:
         if counts and not self._undecided:
             incident = timeline.join_as_member(report.event_time, report.agent_id)
             if incident is not None:
-                return [IncidentChange(ChangeKind.JOINED, incident, report.agent_id, silent=incident.chronic)]
+                return (IncidentChange(ChangeKind.JOINED, incident, report.agent_id, silent=incident.chronic),)
+            if timeline.continue_alone(report.event_time, report.agent_id):
+                self._forget(timeline)
+                return ()
         return self._place(timeline, report, late=late, counts=counts)
 
     def _place(self, timeline: Timeline, report: Report, *, late: bool, counts: bool) -> list[IncidentChange]:
@@ -182,7 +186,7 @@ class Correlator:
         if undecided is not None:  # the store failed after this report was placed: the report comes again
             placement.run.count -= 1
             joined = {*(undecided.joined or ()), *(placement.joined or ())}
-            placement = placement._replace(joined=joined, absorbed=placement.absorbed or undecided.absorbed)
+            placement = Placement(placement.run, joined, placement.absorbed or undecided.absorbed)
         if placement.joined is None:
             if counts and timeline.ontime is not None:
                 timeline.ontime.place(time, agent_id)
@@ -217,14 +221,14 @@ class Correlator:
         self, timeline: Timeline, placement: Placement, actionable: Collection[str], time: float
     ) -> tuple[Placement, Collection[str]]:
         """Load the beginning of a newly completed run, so that its earlier agents become members, too."""
-        run, joined, absorbed = placement
+        run, joined = placement.run, placement.joined
         if not timeline.is_whole(run):
             if timeline.ontime is None:  # loaded reports may not all be on time
                 actionable = {*actionable, *self._loader.load_run_start(timeline.fork(), time)}
             joined = {*(joined or ()), *self._loader.load_run_start(timeline, time)}
             run = timeline.run_at(time) or run
         run.starts_known = True
-        return Placement(run, joined, absorbed), actionable
+        return Placement(run, joined, placement.absorbed), actionable
 
     def _count(self, ontime: Timeline, report: Report, *, opens: bool) -> Collection[str]:
         """Apply the rule to on-time reports alone; return the agents that this report makes actionable.
@@ -273,7 +277,7 @@ class Correlator:
     def _update_incident(
         self, timeline: Timeline, placement: Placement, actionable: Collection[str], report: Report
     ) -> list[IncidentChange]:
-        run, joined, absorbed = placement
+        run, joined, absorbed = placement.run, placement.joined, placement.absorbed
         incident = run.incident
         if incident is None or joined is None:
             return []

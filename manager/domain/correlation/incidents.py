@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterator, KeysView
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from manager.domain.correlation.indicators import Indicator, Kind
 
@@ -150,7 +151,7 @@ class ChangeKind(StrEnum):
     CLOSED = "closed"
 
 
-class IncidentChange(NamedTuple):
+class IncidentChange(Struct, frozen=True, gc=False):
     """One change of one incident; holds a reference to the incident, not a copy.
 
     Args:

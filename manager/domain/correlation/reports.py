@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from msgspec import Struct
+
 from manager.domain.correlation.incidents import Incident
 from manager.domain.correlation.indicators import Indicator, Kind, bit_of, indicators_of
 
@@ -28,7 +30,7 @@ RESENT = 1 << 30
 """A bit of `ignored` in the row of a report that an agent sent again after a receipt, until the report is decided."""
 
 
-class Report(NamedTuple):
+class Report(Struct, frozen=True, gc=False):
     """A threat report as the correlator's input. Times are seconds since 1970.
 
     Args:

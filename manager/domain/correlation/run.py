@@ -124,6 +124,22 @@ class Run:
             del points[before[0]]
         return self._completed_at(time, threshold)
 
+    def continue_alone(self, time: float, agent_id: str) -> bool:
+        """Add a report behind the last one, if the run has two points, both of its agent; return whether it did.
+
+        The last point is between the first and the new one then, within a window, so it decides nothing: see the class.
+        """
+        points = self.points
+        if points is None or len(points) != 2:  # noqa: PLR2004
+            return False
+        (first, one), (last, other) = points
+        if not one == other == agent_id or time < last or time - first > WINDOW:
+            return False
+        points[1] = (time, agent_id)
+        self.last = max(self.last, time)
+        self.count += 1
+        return True
+
     @staticmethod
     def _add_own_point(points: list[tuple[float, str]], time: float, agent_id: str) -> bool:
         """Add a report behind the last one, of the only agent: an agent alone completes nothing."""

@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Iterator
 from math import inf, nextafter
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from manager.domain.correlation.incidents import Incident
 from manager.domain.correlation.indicators import Indicator
@@ -10,7 +11,7 @@ from manager.domain.correlation.reports import WINDOW
 from manager.domain.correlation.run import Run
 
 
-class Placement(NamedTuple):
+class Placement(Struct, frozen=True, gc=False):
     """Result of placing a report.
 
     Args:
@@ -131,6 +132,16 @@ class Timeline:
         incident.first_seen_at, incident.last_seen_at = run.first, run.last
         incident.report_count, incident.late = run.count, run.late
         return incident
+
+    def continue_alone(self, time: float, agent_id: str) -> bool:
+        """Add a report that counts to the newest run if that is its own agent's alone; return whether it did.
+
+        `place` would do the same, but look for all else that a report may do: an agent alone completes nothing. False
+        is no more than a doubt.
+        """
+        if not self.runs or self.ontime is not None or time - WINDOW < self.floor:
+            return False
+        return self.runs[-1].continue_alone(time, agent_id)
 
     def adopt(self, incident: Incident) -> Run:
         """Add a known incident, with all its reports."""

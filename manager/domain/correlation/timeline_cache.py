@@ -46,16 +46,16 @@ class TimelineCache:
 
     def touch(self, indicator: Indicator, threshold: int, received: float, now: float) -> Timeline:
         """Return an indicator's timeline, a new one if it has none, and mark it as used last."""
-        timeline = self._open.get(indicator)
-        if timeline is not None:
-            self._open.move_to_end(indicator)
+        group = self._open
+        timeline = group.get(indicator)
+        if timeline is None:
+            group = self._watched
+            timeline = group.get(indicator)
+        if timeline is None:
+            # Not in memory: not reported within the last two windows, unless it was evicted since.
+            timeline = group[indicator] = Timeline(indicator, threshold, max(now - MEMORY, self._forgotten))
         else:
-            timeline = self._watched.get(indicator)
-            if timeline is not None:
-                self._watched.move_to_end(indicator)
-            else:
-                # Not in memory: not reported within the last two windows, unless it was evicted since.
-                timeline = self._watched[indicator] = Timeline(indicator, threshold, max(now - MEMORY, self._forgotten))
+            group.move_to_end(indicator)
         timeline.touched = max(timeline.touched, received)
         return timeline
 

@@ -4,6 +4,8 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from manager.domain.correlation.incidents import Incident, IncidentChange
 from manager.domain.correlation.indicators import Indicator, Kind
 from manager.domain.correlation.reports import MEMORY, PastReport, Report, is_late
@@ -56,7 +58,7 @@ class VouchedReports:
         if len(self._latest) > self._most:
             self._latest.popitem(last=False)
 
-    def mark(self, changes: Iterable[IncidentChange], reporter: str, now: float) -> list[IncidentChange]:
+    def mark(self, changes: Iterable[IncidentChange], reporter: str, now: float) -> Iterable[IncidentChange]:
         """Mark the actionable agents that vouched in the incident's run; return the changes, which name them.
 
         Args:
@@ -64,7 +66,7 @@ class VouchedReports:
             reporter: the reporting agent.
             now: the time; a report older than 600 s vouches no more, as after a restart.
         """
-        return [self._mark(change, reporter, now) for change in changes] if self._latest else [*changes]
+        return [self._mark(change, reporter, now) for change in changes] if self._latest else changes
 
     def shift(self, seconds: float) -> None:
         """Move all times by a step of the manager's clock."""
@@ -86,7 +88,7 @@ class VouchedReports:
             if incident.members.get(agent_id) and self._take(incident, agent_id, now)
         )
         incident.vouched.update(newly)
-        return change._replace(vouched=newly) if newly else change
+        return replace(change, vouched=newly) if newly else change
 
     def _take(self, incident: Incident, agent_id: str, now: float) -> bool:
         """Return whether an agent vouches in an incident from now on, and drop what shows it."""

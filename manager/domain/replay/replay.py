@@ -11,6 +11,8 @@ from itertools import count
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from manager.domain.correlation import (
     Allowed,
     Correlator,
@@ -171,7 +173,7 @@ class Replay:
         """Process the next report, in the order of receipt."""
         report = kept.report
         ignored = ignored_bits(report.indicators(), report.technique, self._allowed)
-        report = report._replace(ignored=ignored)
+        report = structs.replace(report, ignored=ignored)
         now = report.received
         self.advance(now)
         note = self._responder.record_evidence(report.organization_id, report.site, report.agent_id, kept.evidence, now)

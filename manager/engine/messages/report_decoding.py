@@ -1,7 +1,7 @@
 """Decodes the threat reports of a verified message: one, or several in a batch, each by itself."""
 
 import re
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -16,7 +16,7 @@ from schemas.threats import ThreatReport
 from schemas.topics import THREATS
 
 
-class DecodedReport(NamedTuple):
+class DecodedReport(Struct, frozen=True, gc=False):
     """A threat report; `body` is its JSON without a message code, `document` the same as text.
 
     `resent`: its message says that the agent has a receipt for it.
@@ -28,7 +28,7 @@ class DecodedReport(NamedTuple):
     resent: bool = False
 
 
-class UndecodedReport(NamedTuple):
+class UndecodedReport(Struct, frozen=True, gc=False):
     """A threat report that cannot be decoded, with the reason; its id if that can be read."""
 
     report_id: str | None

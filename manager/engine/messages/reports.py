@@ -6,7 +6,7 @@ of the engine.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeGuard
+from typing import Protocol
 
 import structlog
 
@@ -110,13 +110,13 @@ def decide(
         StoreUnavailable: the store cannot be read; nothing was decided.
     """
     reports, submissions = list(reports), list(submissions)
-    submitted = (report for submission in submissions for report in submission.reports)
-    keys = list({report_key(report) for report in (*reports, *submitted)})
-    known = store.known_reports(keys)
+    keys = [report_key(report) for report in reports]
+    submitted = [report_key(report) for submission in submissions for report in submission.reports]
+    known = store.known_reports(keys + submitted)
     intake = ReportIntake()
-    for report in reports:
+    for report, key in zip(reports, keys, strict=True):
         try:
-            _decide_one(intake, report, known, now)
+            _decide_one(intake, report, key, known, now)
         except Exception:
             log.exception("report_failed", agent_id=report.agent.agent_id, report_id=report.report.id)
             intake.failed.append(report)
@@ -256,9 +256,10 @@ def _count_for_agent(context: Context, received: ReceivedReport) -> None:
         context.unwritten.vitals[received.agent.number] = received.agent
 
 
-def _decide_one(intake: ReportIntake, report: ReceivedReport, known: dict[ReportKey, bytes], now: float) -> None:
-    key = report_key(report)
-    agent_id, report_id = report.agent.agent_id, report.report.id
+def _decide_one(
+    intake: ReportIntake, report: ReceivedReport, key: ReportKey, known: dict[ReportKey, bytes], now: float
+) -> None:
+    agent_id, report_id = report.agent.agent_id, key[1]
     stored_digest = known.get(key)
     if stored_digest is None:
         intake.new.append((report, _row(report, now)))
@@ -324,14 +325,10 @@ def _untimely(by_timestamp: float, by_event_time: float, *, known: bool) -> Unti
 
 def _address(value: object) -> str | None:
     """Return an address in normal form for the store's index; None for any other value."""
-    address = normal_address(value) if _is_short_text(value) else None
+    address = normal_address(value) if isinstance(value, str) else None
     return address.value if address is not None else None
 
 
 def _hash(value: object) -> str | None:
     """Return a file hash in normal form for the store's index; None for any other value."""
-    return normal_hash(value) if _is_short_text(value) else None
-
-
-def _is_short_text(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT
+    return normal_hash(value) if isinstance(value, str) and len(value) <= _LONGEST_TEXT else None

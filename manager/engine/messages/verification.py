@@ -1,7 +1,9 @@
 """Verification of agents' messages: sender, size, message code and form."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from manager.domain.agents.agent import Agent
 from manager.engine.messages.report_decoding import decode_reports
@@ -11,14 +13,14 @@ from schemas.message_codes import has_mac, without_mac
 from schemas.topics import HEARTBEAT, THREATS, Topic
 
 
-class VerifiedMessage(NamedTuple):
+class VerifiedMessage(Struct, frozen=True, gc=False):
     """A message with a valid code: its sender and its decoded content."""
 
     agent: Agent
     content: Any
 
 
-class InvalidMessage(NamedTuple):
+class InvalidMessage(Struct, frozen=True, gc=False):
     """A message that changes nothing, with the reason; `unknown_agent` if the registry has no such sender."""
 
     reason: str

@@ -76,9 +76,11 @@ class IncidentRecorder:
             row.ignored,
             row.vouched,
         )
-        old_news = received.is_old_news(row)
         for change in self.correlator.observe(report):
-            self._record(context, change, old_news=old_news)
+            if change.is_further_report:
+                self._record_further_report(context, change)
+            else:
+                self._record(context, change, old_news=received.is_old_news(row))
         if report.ignored or row.source_ip is None:
             _announce_refusals(context, received, report)
 
@@ -90,12 +92,13 @@ class IncidentRecorder:
         for change in self.correlator.expire(now.wall):
             self._record(context, change)
 
+    def _record_further_report(self, context: Context, change: IncidentChange) -> None:
+        context.batch.changes.incidents[change.incident.id] = change.incident
+        self._react(context, change)
+
     def _record(self, context: Context, change: IncidentChange, *, old_news: bool = False) -> None:
         incident, changes = change.incident, context.batch.changes
         changes.incidents[incident.id] = incident
-        if change.is_further_report:
-            self._react(context, change)
-            return
         match change.kind:
             case ChangeKind.OPENED | ChangeKind.RETURNED:
                 changes.members += _members(incident, incident.members)

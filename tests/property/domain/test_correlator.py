@@ -4,6 +4,7 @@ from itertools import permutations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from manager.domain.correlation import ChangeKind, CorrelatorSettings, Indicator, Report
 from tests.property.domain.correlation_oracle import START, Found, Station, milliseconds
@@ -180,7 +181,9 @@ def test_every_order_of_arrival_within_the_allowed_lateness_gives_the_same_incid
     """Reports of one stretch of 300 s, received at its end, make the same incidents in all their orders."""
     end = max(each.event_time for each in chosen)
     near = [
-        each._replace(received=end) for each in chosen if milliseconds(end) - milliseconds(each.event_time) <= 300_000
+        structs.replace(each, received=end)
+        for each in chosen
+        if milliseconds(end) - milliseconds(each.event_time) <= 300_000
     ]
     outcomes = []
     for order in permutations(near):

@@ -1,5 +1,6 @@
 """Runs, whose points are left out where they decide nothing, against runs that keep every report."""
 
+from collections.abc import Collection
 from itertools import product
 
 from hypothesis import given, settings
@@ -20,6 +21,13 @@ _REPORTS = st.lists(st.tuples(_PAUSES, _AGENTS, st.booleans()), min_size=3, max_
 )
 
 
+def _place(timeline: Timeline, time: float, agent_id: str, *, late: bool = False) -> Collection[str]:
+    """Place a report as the correlator does; return the agents that are in a complete run by it."""
+    if not late and timeline.continue_alone(time, agent_id):
+        return ()
+    return timeline.place(time, agent_id, late=late).joined or ()
+
+
 @given(_REPORTS.flatmap(st.permutations), st.sampled_from([2, 3, 3, 4]))
 @settings(max_examples=300)
 def test_points_left_out_decide_nothing(reports: list[tuple[float, str, bool]], threshold: int) -> None:
@@ -27,7 +35,7 @@ def test_points_left_out_decide_nothing(reports: list[tuple[float, str, bool]], 
     timeline = Timeline(Indicator("technique", "T1110", "acme", None), threshold, -10_000.0)
     seen: list[Seen] = []
     for time, agent_id, late in reports:
-        gathered = timeline.place(time, agent_id, late=late).joined
+        gathered = _place(timeline, time, agent_id, late=late)
         received = round(time * 1000) + (300_001 if late else 0)
         seen.append(Seen(round(time * 1000), received, agent_id, trusted=True))
         complete = complete_runs(seen, threshold)
@@ -49,7 +57,7 @@ def test_every_agent_of_a_complete_run_is_gathered_once_it_is(
     timeline = Timeline(Indicator("technique", "T1110", "acme", None), threshold, -10_000.0)
     gathered: set[str] = set()
     for time, agent_id, _ in reports:
-        gathered |= set(timeline.place(time, agent_id).joined or ())
+        gathered |= set(_place(timeline, time, agent_id))
         timeline.forget(time - 600.001)
     seen = [Seen(round(time * 1000), round(time * 1000), agent_id, trusted=True) for time, agent_id, _ in reports]
     assert gathered == {each.agent_id for run in complete_runs(seen, threshold) for each in run}
@@ -62,7 +70,10 @@ def test_the_points_kept_of_one_agent_suffice_in_every_order() -> None:
             continue  # the same as the other way round
         timeline = Timeline(Indicator("technique", "T1110", "acme", None), 3, -10_000.0)
         for step in own:
-            timeline.place(step * 60.0, "a")
-        timeline.place(second * 60.0, "b")
-        complete = timeline.place(third * 60.0, "c").joined is not None
+            _place(timeline, step * 60.0, "a")
+        _place(timeline, second * 60.0, "b")
+        complete = bool(_place(timeline, third * 60.0, "c"))
         assert complete == any(max(step, third) - min(step, second) <= 5 for step in own), (own, second, third)
+        reported = [step * 60.0 for step in (*own, second, third)]
+        runs = timeline.runs
+        assert (runs[0].first, runs[-1].last, sum(run.count for run in runs)) == (min(reported), max(reported), 5)

@@ -5,6 +5,7 @@ from itertools import count
 from math import inf, nextafter
 
 import pytest
+from msgspec import structs
 
 from manager.domain.correlation import (
     Allowlist,
@@ -121,7 +122,7 @@ def test_an_allowlisted_indicator_makes_no_incident() -> None:
     for agent, at in (("a", 0), ("b", 1)):
         each = report(agent, at)
         ignored = ignored_bits(each.indicators(), each.technique, listed)
-        assert lenient.observe(each._replace(ignored=ignored)) == []
+        assert lenient.observe(structs.replace(each, ignored=ignored)) == []
     assert lenient.observe(report("c", 2)) == []
     (opened,) = lenient.observe(report("b", 3))
     assert set(opened.incident.members) == {"b", "c"}
@@ -131,7 +132,7 @@ def test_a_sub_technique_may_be_allowlisted_while_its_technique_counts() -> None
     """Each indicator of a report has a bit of its own."""
     listed = Allowlist({"acme": ["T1110.001", ATTACKER]})
     each = report("a", 0, technique="T1110.001", source_ip=ATTACKER, file_hash="a" * 64)
-    each = each._replace(ignored=ignored_bits(each.indicators(), each.technique, listed))
+    each = structs.replace(each, ignored=ignored_bits(each.indicators(), each.technique, listed))
     assert [indicator.value for indicator in each.correlated()] == ["a" * 64, "T1110"]
     assert [indicator.value for indicator in each.refused()] == [ATTACKER, "T1110.001"]
 
