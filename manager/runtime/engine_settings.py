@@ -15,6 +15,7 @@ from manager.notifications.settings import read_channels
 from manager.runtime import clock
 from manager.runtime.transport_security import EMBEDDED
 from manager.settings import Settings
+from schemas.keys import derive
 
 log = structlog.get_logger(__name__)
 
@@ -88,3 +89,8 @@ def own_addresses(broker: str) -> tuple[str, ...]:
                 "broker_not_resolved", reason=str(error), hint="its address is not protected from being blocked"
             )
     return tuple(sorted(addresses))
+
+
+def life_key(store_key: bytes) -> bytes:
+    """Return the key of the messages between the processes of a database."""
+    return derive(store_key, b"worker life")

@@ -12,7 +12,7 @@ from manager.storage.postgresql.lease import LeaseTable, Member
 
 log = structlog.get_logger(__name__)
 
-LEADER, STANDBY = "leader", "standby"
+LEADER, STANDBY, INGEST = "leader", "standby", "ingest"
 _ROUND = 0.1
 _ANNOUNCE_EVERY = 2.0
 _LIVE = 10.0
@@ -98,6 +98,11 @@ class LeaseKeeper:
         """Why the database cannot be read just now; None while it can."""
         return self._problem
 
+    @property
+    def role(self) -> str:
+        """The role that this manager states."""
+        return self._member.role
+
     def leads(self) -> bool:
         """Return whether this manager may write and publish now; safe from any thread."""
         tenure = self.tenure
@@ -180,7 +185,7 @@ class LeaseKeeper:
         now = self._clock()
         self._watch.observe(row, now)
         if self.tenure is None and now >= self._next_announcement:
-            self._announce(STANDBY)
+            self._announce(STANDBY if self._is_candidate else INGEST)
         members = tuple(member for member in self._table.members() if abs(member.age) < _LIVE)
         self.group = Group(row, since, members)
         self.changed.set()

@@ -69,6 +69,11 @@ def _lead_in_turn(
 
     process = MemberProcess(settings, transport, directory)
     stack.callback(process.keeper.close)
+    if settings.role is Role.INGEST:
+        from manager.runtime.ingest_process import IngestProcess  # noqa: PLC0415 -- imports psycopg
+
+        IngestProcess(settings, transport, directory, process, stack).serve(_print_ready)
+        return None
     if not process.stand_by(_print_ready):
         return None
     try:
@@ -166,6 +171,8 @@ class ManagerLoop:
             manager.caught_up_at = now.monotonic
         with self._isolated("MQTT door"):
             manager.mqtt_door.tick()
+            if manager.hand_over is not None:
+                manager.hand_over.tick(now.monotonic)
         with self._isolated("notifier"):
             manager.notifier.watch_store(engine.system_events.store_problem, manager.global_channels)
         with self._isolated("certificates"):

@@ -19,6 +19,7 @@ from types import FrameType
 
 import structlog
 from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
 
 from manager.api.authentication import Credentials
 from manager.api.forwarding import ForwardingCodes, Leader, LeaderProxy
@@ -29,12 +30,12 @@ from manager.data_directory import DataDirectory
 from manager.domain.access import AccessTokens
 from manager.errors import SetupError
 from manager.runtime import clock
-from manager.runtime.lease_keeper import STANDBY, LeaseKeeper
+from manager.runtime.lease_keeper import INGEST, STANDBY, LeaseKeeper
 from manager.runtime.lease_metrics import LeaseCollector
-from manager.runtime.membership import Membership, lease_fence
+from manager.runtime.membership import Membership, lease_fence, sharers
 from manager.runtime.transport_security import EMBEDDED, Transport, reachable
 from manager.runtime.version import VERSION
-from manager.settings import Settings
+from manager.settings import Role, Settings
 from manager.storage.opening import open_migrated_store, open_store_reader
 from manager.storage.postgresql.address import DatabaseAddress
 from manager.storage.postgresql.lease import LeaseTable, Member
@@ -79,6 +80,7 @@ class MemberProcess:
         if not isinstance(place, DatabaseAddress):
             raise SetupError("several managers need a database: give --database")
         self._settings = settings
+        self._role = STANDBY if settings.role is Role.ALL else INGEST
         self._transport = transport
         self._directory = directory
         self._place = place
@@ -91,8 +93,9 @@ class MemberProcess:
         table = LeaseTable(place)
         self.keeper = LeaseKeeper(
             table,
-            Member(own_id, socket.gethostname(), self._address(), _broker(settings), VERSION, FEATURES, STANDBY),
+            Member(own_id, socket.gethostname(), self._address(), _broker(settings), VERSION, FEATURES, self._role),
             lambda: clock.read().monotonic,
+            is_candidate=settings.role is Role.ALL,
             hold_off=float(os.environ.pop(_HOLD_OFF, "0")),
         )
         codes = ForwardingCodes(derive(secrets_of_store.store_key, b"forwarding"), own_id, lambda: clock.read().wall)
@@ -121,17 +124,33 @@ class MemberProcess:
         if self.keeper.tenure is not None or self._stopping:
             return not self._stopping
         self._directory.write_shared_files()
-        self._door = self._serve()
+        self._door = self._serve(self._not_ready)
         announced = False
         while not self._stopping and self.keeper.tenure is None:
             self._wait(lambda: self.keeper.tenure is not None, 0.5)
             if not announced and self.keeper.leader() is not None:
                 announced = True
                 log.info("standing_by", leader=_hostname(self.keeper))
-                self._announce(ready)
+                self.announce(ready)
         if self._stopping:
             self.close_door()
         return not self._stopping
+
+    def open_door(self, not_ready: Callable[[], str | None], collector: Collector) -> None:
+        """Open the door of an ingest process, which never leads.
+
+        Args:
+            not_ready: returns the reason why it takes no messages; None if it does.
+            collector: its metrics.
+        """
+        self.keeper.start()
+        self._wait(lambda: self.keeper.group is not None, _FIRST_LOOK)
+        self._directory.write_shared_files()
+        self._door = self._serve(not_ready, collector)
+
+    def sharers(self) -> int:
+        """Return the number of processes among which the broker splits the agents' messages."""
+        return sharers(self.keeper)
 
     def close_door(self) -> None:
         """Stop the door of a manager that stands by; open requests end within a second, while others are served."""
@@ -149,16 +168,17 @@ class MemberProcess:
         sys.stderr.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 -- this program's own words
 
-    def _serve(self) -> ApiServer:
-        """Start the door of a manager that stands by."""
+    def _serve(self, not_ready: Callable[[], str | None], *collectors: Collector) -> ApiServer:
+        """Start the door of a manager that does not lead."""
         registry = CollectorRegistry()
-        registry.register(LeaseCollector(self.keeper))
+        for collector in (LeaseCollector(self.keeper), *collectors):
+            registry.register(collector)
         settings, codes = self._settings, self.membership.codes
         trust = client_context(None, TlsDirectory(settings.data_dir).certificate(AUTHORITY))
         services = StandbyServices(
             leader=self._leader,
             group=self.membership.group,
-            not_ready=self._not_ready,
+            not_ready=not_ready,
             credentials=self._credentials,
             addresses=ClientAddresses(settings.trusted_networks, settings.trusted_proxies),
             proxy=lambda: LeaderProxy(codes, trust),
@@ -219,7 +239,8 @@ class MemberProcess:
         scheme = "http" if self._transport.http_tls is None else "https"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._listener.getsockname()[1]}"
 
-    def _announce(self, ready: Callable[[str, str], None]) -> None:
+    def announce(self, ready: Callable[[str, str], None]) -> None:
+        """Write the addresses of door and broker to the ready file, and call `ready` with them."""
         scheme = "http" if self._transport.http_tls is None else "https"
         host = reachable(self._settings.host)
         http = f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._listener.getsockname()[1]}"

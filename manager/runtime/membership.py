@@ -8,7 +8,7 @@ from typing import Any
 from manager.api.forwarding import ForwardingCodes
 from manager.api.ports import Record
 from manager.errors import StoreUnavailable
-from manager.runtime.lease_keeper import LEADER, STANDBY, LeaseKeeper
+from manager.runtime.lease_keeper import INGEST, LEADER, STANDBY, LeaseKeeper
 from manager.runtime.lease_metrics import LeaseCollector
 from manager.storage.postgresql.lease import Fence
 from manager.storage.postgresql.shared_texts import SharedTexts
@@ -57,6 +57,10 @@ class Membership:
         """Return role and managers, as `/health` shows them."""
         return group_record(self.keeper)
 
+    def sharers(self) -> int:
+        """Return the number of processes among which the broker splits the agents' messages."""
+        return sharers(self.keeper)
+
     def refusal_to_step_down(self) -> str | None:
         """Return why the lease is not handed over; None if another manager stands by for it."""
         group = self.keeper.group
@@ -86,11 +90,18 @@ def lease_fence(keeper: LeaseKeeper, connection: Callable[[], Any]) -> Callable[
     return check
 
 
+def sharers(keeper: LeaseKeeper) -> int:
+    """Return the number of processes among which the broker splits messages: the leader and the ingest processes."""
+    group = keeper.group
+    roles = [] if group is None else [member.role for member in group.members]
+    return max(1, roles.count(LEADER) + roles.count(INGEST))
+
+
 def group_record(keeper: LeaseKeeper) -> Record:
     """Return a manager's role, the leader, and all managers of the database, without their addresses."""
     group, leader = keeper.group, keeper.leader()
     return {
-        "role": LEADER if keeper.leads() else STANDBY,
+        "role": LEADER if keeper.leads() else INGEST if keeper.role == INGEST else STANDBY,
         "leader": None
         if leader is None or group is None
         else {

@@ -12,13 +12,14 @@ from manager.broker.errors import EmbeddedBrokerError
 from manager.broker.supervisor import BrokerSupervisor, EmbeddedBrokerAccess
 from manager.data_directory import DataDirectory
 from manager.domain.agents.agent import digest
+from manager.domain.ingest.topics import ALL, OF_THE_LEADER, SHARED
 from manager.engine.batch import Publication
 from manager.engine.fleet import Fleet
 from manager.engine.ports import BrokerAccess
 from manager.errors import SetupError
 from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.broker_link import BrokerLink
-from manager.mqtt.broker_probe import find_obstacle
+from manager.mqtt.broker_probe import delivers_shared, find_obstacle
 from manager.mqtt.rival_managers import RivalManagers
 from manager.provisioning.dynamic_security import DynamicSecurity, NoBrokerAccess
 from manager.provisioning.logins import FleetLogins, observer_login, registration_login
@@ -75,6 +76,7 @@ class MqttDoor:
         membership: "Membership | None" = None,
     ) -> None:
         self._membership = membership
+        self._filters = ALL
         self._settings = settings
         self._transport = transport
         self._directory = directory
@@ -181,16 +183,15 @@ class MqttDoor:
             )
             handlers[RESPONSES] = plugin.handle_response
         tls = self._transport.broker_trust
-        return self._link(
-            address,
-            client_id,
-            username,
-            password,
-            handlers=handlers,
-            before_connect=lambda: find_obstacle(
-                self._rivals, address, username, password, tls, cleared_filter=ALL_REGISTRATIONS
-            ),
-        )
+
+        def obstacle() -> str | None:
+            found = find_obstacle(self._rivals, address, username, password, tls, cleared_filter=ALL_REGISTRATIONS)
+            if found is None and self._membership is not None:
+                shares = delivers_shared(address, username, password, tls)
+                self._filters = [*OF_THE_LEADER, *SHARED] if shares else ALL
+            return found
+
+        return self._link(address, client_id, username, password, handlers=handlers, before_connect=obstacle)
 
     def _link(
         self,
@@ -213,6 +214,7 @@ class MqttDoor:
             other_topics=handlers,
             cleared_filter=None if before_connect is None else ALL_REGISTRATIONS,
             before_connect=before_connect,
+            filters=lambda: self._filters,
             tls=self._transport.broker_trust,
             may_publish=(lambda: True) if self._membership is None else self._membership.keeper.leads,
         )

@@ -29,7 +29,7 @@ from manager.notifications.engine_commands import EngineCommands
 from manager.notifications.notifier import Notifier, Sender
 from manager.notifications.settings import read_channels
 from manager.runtime import clock, gc_tuning
-from manager.runtime.engine_settings import engine_settings, keyed_id
+from manager.runtime.engine_settings import engine_settings, keyed_id, life_key
 from manager.runtime.metrics import EngineCollector, Histograms, TimedPublisher, TimedStore
 from manager.runtime.mqtt_door import MqttDoor
 from manager.runtime.notification_metrics import NotificationCollector
@@ -45,6 +45,7 @@ from manager.storage.sealed_values import StoreSecrets, key_for, open_secrets
 from schemas.keys import EnrollmentToken, ManagerKeyring
 
 if TYPE_CHECKING:
+    from manager.runtime.hand_over import LeaderHandOver
     from manager.runtime.membership import Membership
 
 log = structlog.get_logger(__name__)
@@ -111,6 +112,7 @@ class Manager:
             self.engine.restore_correlation(clock.read())
         self.engine.store_restored_policies(changed)
         self.mqtt.attach(self.engine.inbox, self.engine)
+        self.hand_over = None if membership is None else self._follow_workers(membership, opened.store_key, stack)
         self.caught_up_at = clock.read().monotonic
         self.certificates = transport.watch(self.mqtt_door.reload_certificate, self.mqtt_door.peer_expiries)
         self.certificates.tell = self.engine.system_events.certificate
@@ -134,6 +136,14 @@ class Manager:
         self._notifications_problem = problem_of_notifications(place, stack)
         fence = None if self.membership is None else self.membership.fence(database)
         return database, open_secrets(database, key_file, place), fence
+
+    def _follow_workers(self, membership: "Membership", store_key: bytes, stack: ExitStack) -> "LeaderHandOver | None":
+        from manager.runtime.hand_over import LeaderHandOver  # noqa: PLC0415 -- imports psycopg
+
+        if isinstance(self._place, Path):
+            return None
+        self._fleet.life_key = life_key(store_key)
+        return LeaderHandOver(self._place, membership, self.engine, self.mqtt, stack)
 
     def not_ready(self) -> str | None:
         """Return the reason why the manager is not ready; None if it is."""

@@ -36,9 +36,17 @@ class Listener:
         address: the database.
         channels: the channels.
         hear: called with each notification, and after each connection.
+        interval: seconds between two notifications to itself.
     """
 
-    def __init__(self, address: DatabaseAddress, channels: Collection[str] = (), hear: Hear | None = None) -> None:
+    def __init__(
+        self,
+        address: DatabaseAddress,
+        channels: Collection[str] = (),
+        hear: Hear | None = None,
+        interval: float = INTERVAL,
+    ) -> None:
+        self._interval = interval
         self._address = address
         self._own = f"panguard_self_{secrets.token_hex(8)}"
         self._channels = (*channels, self._own)
@@ -91,7 +99,7 @@ class Listener:
             self._hear("", "")
         while not self._stopping.is_set():
             telling.execute("SELECT pg_notify(%s, '')", (self._own,))
-            until = time.monotonic() + INTERVAL
+            until = time.monotonic() + self._interval
             while not self._stopping.is_set() and (left := until - time.monotonic()) > 0:
                 for notification in listening.notifies(timeout=min(left, _AGAIN), stop_after=1):
                     self._take(notification.channel, notification.payload)

@@ -1,0 +1,56 @@
+"""The leader's side of several processes on one database: woken by what workers store, budgets divided among all."""
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from manager.domain.budget import Budget
+from manager.engine.engine import Engine
+from manager.ingest.report_store import INGESTED
+from manager.mqtt.broker_link import BrokerLink
+from manager.storage.postgresql.address import DatabaseAddress
+from manager.storage.postgresql.listener import Listener
+
+if TYPE_CHECKING:
+    from manager.runtime.membership import Membership
+
+_CHECK_EVERY = 1.0
+
+
+class LeaderHandOver:
+    """Listens for the workers' notifications, and follows their number.
+
+    Args:
+        place: the database.
+        membership: the place among its managers.
+        engine: decides on what workers stored.
+        link: woken by a notification.
+        stack: stops the listener at its end.
+    """
+
+    def __init__(
+        self, place: DatabaseAddress, membership: "Membership", engine: Engine, link: BrokerLink, stack: ExitStack
+    ) -> None:
+        self._membership = membership
+        self._engine = engine
+        self._link = link
+        self._sharers = 1
+        self._next_check = 0.0
+        listener = Listener(place, (INGESTED,), self._hear)
+        stack.callback(listener.stop)
+        listener.start()
+
+    def tick(self, now: float) -> None:
+        """Divide each agent's budget by the number of processes among which the broker splits its messages."""
+        if now < self._next_check:
+            return
+        self._next_check = now + _CHECK_EVERY
+        sharers = self._membership.sharers()
+        if sharers != self._sharers:
+            self._sharers = sharers
+            settings = self._engine.fleet.settings
+            budget = Budget(settings.agent_messages / sharers, settings.agent_bytes / sharers, settings.burst)
+            self._engine.inbox.use_budget(budget)
+
+    def _hear(self, _channel: str, _text: str) -> None:
+        self._engine.stored_elsewhere.notified = True
+        self._link.wake()
