@@ -1,4 +1,4 @@
-"""A leader and two ingest workers as processes on one PostgreSQL and one Mosquitto, while they are killed under load."""
+"""A leader and two ingest workers as processes, on one PostgreSQL and one Mosquitto, killed and stopped under load."""
 
 import os
 import signal
