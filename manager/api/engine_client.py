@@ -1,6 +1,6 @@
 """Client of the engine's thread: submits commands to the inbox and delivers their replies to the server's event loop.
 
-Commands submitted in one turn of the loop wake the engine once, and the replies of one batch wake the loop once.
+Commands that arrive close together wake the engine once, and the replies of one batch wake the loop once.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from manager.api.command_group import CommandGroup
 from manager.api.ports import FutureLike
 from manager.engine.inbox import Command
 from manager.engine.origin import current_origin
@@ -39,14 +40,12 @@ class EngineClient:
         reply_timeout: float = REPLY_TIMEOUT,
         max_waiting: int = 20_000,
     ) -> None:
-        self._submit = submit
-        self._wake = wake
         self._reply_timeout = reply_timeout
         self._max_waiting = max_waiting
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[tuple[float, FutureLike, Command]] = deque()
+        self._group = CommandGroup(submit, wake, self._waiting)
         self._replies: deque[tuple[FutureLike, Any, Exception | None]] = deque()
-        self._wake_scheduled = False
         self._delivery_scheduled = False
         self._expiry_scheduled = False
 
@@ -77,17 +76,10 @@ class EngineClient:
                 raise StoreUnavailable("too many requests wait for the engine")
         command = Command(request, partial(self._reply, future), current_origin.get())
         self._waiting.append((loop.time() + self._reply_timeout, future, command))
-        self._submit(command)
-        if not self._wake_scheduled:
-            self._wake_scheduled = True
-            loop.call_soon(self._wake_engine)
+        self._group.add(command, loop)
         if not self._expiry_scheduled:
             self._expiry_scheduled = True
             loop.call_later(min(self._reply_timeout, _EXPIRY_INTERVAL), self._expire_waiting)
-
-    def _wake_engine(self) -> None:
-        self._wake_scheduled = False
-        self._wake()
 
     def _reply(self, future: FutureLike, value: Any, error: Exception | None) -> None:
         """Queue a reply; called in the engine's thread."""
