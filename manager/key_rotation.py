@@ -1,5 +1,6 @@
 """Rotation of the key file: seals the store of a stopped manager with a new key."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,9 @@ from manager.storage.health import StoreHealth, start_errors
 from manager.storage.location import StoreLocation
 from manager.storage.opening import open_migrated_store
 from manager.storage.sealed_values import count_sealed, open_secrets, reseal
+
+_HEARD_OF = 15.0
+"""Seconds since a manager was last heard of, after which it does not run any more."""
 
 
 class KeyRotation(NamedTuple):
@@ -31,8 +35,8 @@ def rotate_key_file(
         dry_run: change nothing, except that an earlier rotation is completed.
 
     Raises:
-        DataDirectoryInUse: a manager runs.
-        SetupError: there is no store, or the key file is not the store's.
+        DataDirectoryInUse: a manager runs on the data directory.
+        SetupError: there is no store, the key file is not the store's, or managers run on the database.
     """
     store = store or DataDirectory(directory).store
     if isinstance(store, Path) and not store.exists():
@@ -45,9 +49,29 @@ def rotate_key_file(
                 raise SetupError(f"the key file {data.key_file.path} is missing: put it back, or name it by --key-file")
             database = open_migrated_store(store)
             try:
+                _require_no_manager(store)
                 if dry_run:
                     open_secrets(database, data.key_file, store)
                     return KeyRotation(data.key_file.path, count_sealed(database))
                 return KeyRotation(data.key_file.path, reseal(database, data.key_file, store))
             finally:
                 close_store(database)
+
+
+def _require_no_manager(store: StoreLocation) -> None:
+    """Refuse a rotation while managers on any host use the database: they have secrets in memory that they would seal.
+
+    Raises:
+        SetupError: a manager was heard of just now.
+    """
+    if isinstance(store, Path):
+        return
+    from manager.storage.postgresql.lease import LeaseTable  # noqa: PLC0415 -- imports psycopg
+
+    with closing(LeaseTable(store)) as table:
+        living = sorted({member.hostname for member in table.members() if abs(member.age) < _HEARD_OF})
+    if living:
+        raise SetupError(
+            f"managers run on the database {store}: {', '.join(living)}; stop all of them, and run this again; one"
+            f" that was killed does not count any more after {_HEARD_OF:.0f} s"
+        )
