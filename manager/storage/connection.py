@@ -38,7 +38,8 @@ def open_store(path: Path) -> Database:
     Raises:
         SetupError: the file cannot be opened, is not a database, or was moved to PostgreSQL.
     """
-    path.touch(mode=0o600, exist_ok=True)
+    if not path.exists():  # the time of the file's last change tells whether a copy of it can go on
+        path.touch(mode=0o600)
     return _connected(SqliteDatabase(str(path), pragmas=_DURABLE, thread_safe=False, check_same_thread=False), path)
 
 
