@@ -17,6 +17,7 @@ from manager.cli.commands import (
     incidents,
     key_file,
     keys,
+    migrate,
     notifications,
     now,
     policies,
@@ -51,6 +52,7 @@ app.command("step-down", short_help="Hand the lead over to another manager of th
 app.command("health", short_help="Check whether the manager is ready.")(health.health)
 app.command("now", short_help="Show what needs attention now.")(now.now)
 app.command("replay", short_help="Try other settings on the stored threats.")(replay.replay)
+app.command("migrate", short_help="Move the store of a stopped manager to PostgreSQL.")(migrate.migrate)
 app.command("config", short_help="Print every setting with its value, origin and meaning.")(config.config)
 app.command("traffic", short_help="Tail the live messages.")(traffic.traffic)
 app.add_typer(access.app, name="access")

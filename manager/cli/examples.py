@@ -24,6 +24,10 @@ panguard manager status -o json
         "health": "panguard manager health --manager https://manager:8443",
         "now": "panguard manager now",
         "replay": "panguard manager replay --settings examples/replay.json --since 7d",
+        "migrate": """
+panguard manager migrate --to postgresql://panguard@db.example/panguard --dry-run
+panguard manager migrate --to postgresql://panguard@db.example/panguard --database-password-file db.password
+""",
         "config": """
 panguard manager config --data-dir data/manager
 panguard manager config --config manager.toml -o json

@@ -25,7 +25,7 @@ def open_migrated_store(location: StoreLocation) -> Database:
         database = connection.open_store(location)
         applied = migrate(database, location)
     else:
-        _require_driver()
+        require_driver()
         from manager.storage.postgresql import connection as postgresql  # noqa: PLC0415 -- imports psycopg
         from manager.storage.postgresql.migrate import migrate_postgresql  # noqa: PLC0415 -- the same
         from manager.storage.postgresql.server_checks import require_usable  # noqa: PLC0415 -- the same
@@ -47,7 +47,7 @@ def open_store_reader(location: StoreLocation) -> Database:
     """
     if isinstance(location, Path):
         return connection.open_reader(location)
-    _require_driver()
+    require_driver()
     from manager.storage.postgresql.connection import open_postgresql_reader  # noqa: PLC0415 -- imports psycopg
 
     return open_postgresql_reader(location)
@@ -70,7 +70,12 @@ def problem_of_notifications(location: StoreLocation, stack: ExitStack) -> Calla
     return lambda: listener.problem
 
 
-def _require_driver() -> None:
+def require_driver() -> None:
+    """Check that psycopg can be imported, which a manager on SQLite does not need.
+
+    Raises:
+        SetupError: it cannot.
+    """
     try:
         import psycopg  # noqa: F401, PLC0415 -- only where a database is named
     except ImportError as error:

@@ -80,12 +80,14 @@ def store_rows(path: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def database_rows(address: DatabaseAddress) -> dict[str, list[tuple[Any, ...]]]:
-    """Return the rows of a PostgreSQL database in the same form."""
+    """Return the rows of a PostgreSQL database in the same form, without the progress of its own decisions."""
     with psycopg.connect(address.url) as connection:
-        return {
+        found = {
             name: _rows(connection.execute(f'SELECT * FROM "{name}"'.encode()))
             for name in (each._meta.table_name for each in tables.ALL)
         }
+    found["meta"] = [row for row in found["meta"] if row[0] != "decided_sequences"]
+    return found
 
 
 def _rows(cursor: Any) -> list[tuple[Any, ...]]:

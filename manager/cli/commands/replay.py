@@ -1,8 +1,6 @@
 """`panguard manager replay`: applies other thresholds and allowlists to the stored threats and shows the difference."""
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +12,7 @@ from manager.cli.support.counting import counted
 from manager.cli.support.durations import parse_timedelta
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.options import DatabaseOption, DatabasePasswordFile, DataDir, Output, OutputOption
+from manager.cli.support.progress import progress
 
 if TYPE_CHECKING:
     from manager.cli.support.replay_settings import ReplaySettings
@@ -88,7 +87,7 @@ def _run(retained: "ReplaySource", wanted: "ReplaySettings", since: float, now: 
     extent = retained.extent(since - _WARM_UP)
     candidate = wanted.candidate(retained.documents(), retained.organizations(), retained.organization_response())
     run = Replay(candidate, retained.fleet(now))
-    with _progress("replayed threats:", extent.count) as show:
+    with progress("replayed threats:", extent.count) as show:
         for done, kept in enumerate(retained.threats(extent), 1):
             run.observe(kept)
             if done % _STEP == 0 or done == extent.count:
@@ -191,43 +190,3 @@ def _row(record: Record) -> tuple[object, ...]:
         record["response"],
         record["responseReason"],
     )
-
-
-_TENTHS = 10
-
-
-@contextmanager
-def _progress(doing: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show progress on standard error: a bar on a terminal, else a line at each tenth. Yields its update function."""
-    from rich.console import Console  # noqa: PLC0415 -- rich takes a while to load
-    from rich.progress import (  # noqa: PLC0415 -- the same
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    if sys.stderr.isatty():
-        columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-            task = bar.add_task(doing, total=total)
-            yield lambda done: bar.update(task, completed=done)
-    else:
-        yield _Lines(doing, total).show
-
-
-class _Lines:
-    """Progress as lines of text."""
-
-    def __init__(self, doing: str, total: int) -> None:
-        self._doing = doing
-        self._total = total
-        self._shown = 0
-
-    def show(self, done: int) -> None:
-        """Print a line at each further tenth."""
-        tenth = done * _TENTHS // self._total if self._total else _TENTHS
-        if tenth > self._shown:
-            self._shown = tenth
-            sys.stderr.write(f"{self._doing} {done} of {self._total}\n")

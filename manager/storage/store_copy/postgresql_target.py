@@ -11,14 +11,20 @@ import psycopg
 from peewee import DatabaseError, InterfaceError
 from psycopg.errors import LockNotAvailable
 
+from manager.domain.ingest.decided_sequences import DecidedSequences
 from manager.errors import SetupError
+from manager.storage.hand_over import PROGRESS
 from manager.storage.postgresql.address import DatabaseAddress
 from manager.storage.postgresql.connection import PostgresqlStore, migrating
 from manager.storage.postgresql.migrate import LOCKS, apply_migrations, migrations_locked
+from manager.storage.postgresql.server_checks import require_usable
 from manager.storage.store_copy.copied_tables import COPIED_TABLES, CopiedTable, Row, RowsDigest, RowUnfit
 
 LOCK_WAIT = "10s"
 """Time within which the server notices that the program of an earlier copy was killed, and ends its lock."""
+
+_LEAVING = 2.0
+"""Seconds within which sessions that were closed are gone."""
 
 _COPY_LOCK = 3
 _SESSION = "panguard migrate"
@@ -77,6 +83,7 @@ def open_target(address: DatabaseAddress) -> Iterator["PostgresqlTarget"]:
         TargetTaken: another copy into the database runs.
         SetupError: the database cannot be used, or was lost on the way.
     """
+    require_usable(address)
     try:
         with migrating(address) as database:
             yield PostgresqlTarget(database)
@@ -136,8 +143,11 @@ class PostgresqlTarget:
         Raises:
             TargetTaken: there are sessions of a manager.
         """
-        ((sessions,),) = self._connection.execute(_MANAGERS, (_SESSION,)).fetchall()
-        if sessions:
+        until = time.monotonic() + _LEAVING
+        while self._connection.execute(_MANAGERS, (_SESSION,)).fetchone() != (0,):
+            if time.monotonic() < until:
+                time.sleep(0.05)
+                continue
             raise TargetTaken(f"a manager runs on the database {self.address}: stop it, and run this again")
 
     def claim(self, store_id: str, source: str) -> bool:
@@ -240,6 +250,7 @@ class PostgresqlTarget:
                 for table in COPIED_TABLES:
                     if table.counted is not None:
                         self._count_on(table.name, table.counted)
+                self._note_decided()
                 ((copy_id,),) = self._connection.execute(
                     "UPDATE store_copy SET completed_at = %s RETURNING copy_id", (time.time(),)
                 ).fetchall()
@@ -316,6 +327,16 @@ class PostgresqlTarget:
                 raise
             return error.diag.message_primary or str(error)
         return None
+
+    def _note_decided(self) -> None:
+        """Write that every moved threat was decided, also for a worker that stores others before a manager leads."""
+        ((last,),) = self._connection.execute(
+            "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM threat_sequence"
+        ).fetchall()
+        self._connection.execute(
+            "INSERT INTO meta (key, value) VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (PROGRESS, DecidedSequences(last).to_text()),
+        )
 
     def _count_on(self, table: str, column: str) -> None:
         if table == "threat":  # the order of storing never goes back, also where all threats of before are deleted

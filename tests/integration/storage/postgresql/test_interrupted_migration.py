@@ -12,8 +12,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from manager.store_migration import StoreMigration, move_store
-from tests.support.moved_stores import database_rows, stopped_manager, store_rows
 
 from manager.errors import SetupError
 from manager.storage.connection import close_store, open_store
@@ -21,6 +19,8 @@ from manager.storage.moved_store import move_of
 from manager.storage.postgresql.address import DatabaseAddress
 from manager.storage.postgresql.migrate import migrate_postgresql
 from manager.storage.store_copy import copying
+from manager.store_migration import StoreMigration, move_store
+from tests.support.moved_stores import database_rows, stopped_manager, store_rows
 from tests.support.postgresql import Postgresql
 
 pytestmark = pytest.mark.postgresql
