@@ -18,12 +18,15 @@ from manager.storage.health import StoreHealth, start_errors
 from manager.storage.migrate import MIGRATIONS, migrate
 from manager.storage.moved_store import Move, move_of, moved_sentence
 from manager.storage.postgresql.address import DatabaseAddress
+from manager.storage.postgresql.partitions import partition_length
 from manager.storage.sealed_values import SealedValues, open_secrets
 from manager.storage.store_copy.copying import TableCopy, Watch, compare_store, copy_store, unfit_rows
 from manager.storage.store_copy.postgresql_target import PostgresqlTarget, TargetTaken, open_target
 from manager.storage.store_copy.sqlite_source import SqliteSource
 
 _STORE_ID = "store_id"
+_PARTITIONS = 400
+"""The most partitions that a copy makes; threats of earlier times go to the default partition."""
 
 
 class StoreMigration(NamedTuple):
@@ -46,7 +49,14 @@ class StoreMigration(NamedTuple):
     unfit: tuple[str, ...] = ()
 
 
-def move_store(directory: Path, key_file: Path | None, address: DatabaseAddress, watch: Watch) -> StoreMigration:
+def move_store(
+    directory: Path,
+    key_file: Path | None,
+    address: DatabaseAddress,
+    watch: Watch,
+    *,
+    retention: float = 86_400.0,
+) -> StoreMigration:
     """Move the store to a database; the store stays, read-only and marked. Ended at any point it can be repeated.
 
     Args:
@@ -54,6 +64,7 @@ def move_store(directory: Path, key_file: Path | None, address: DatabaseAddress,
         key_file: the path of the key file; by default the one in the data directory.
         address: the database: empty, or with the beginning of this store's copy.
         watch: is told of the progress.
+        retention: the seconds for which threats are kept, which give their partitions.
 
     Raises:
         DataDirectoryInUse: a manager runs.
@@ -69,6 +80,8 @@ def move_store(directory: Path, key_file: Path | None, address: DatabaseAddress,
             rows = sum(source.counts().values())
             watch("rows", rows)
             target.claim(store_id, source.fingerprint())
+            length = partition_length(retention)
+            target.make_partitions(source.times_of_receipt(length)[:_PARTITIONS], length)
             before = copy_store(source, target, watch)
             tables = compare_store(source, target, watch)
             target.complete(lambda copy_id: source.mark_moved(Move(str(address), copy_id, time.time())))

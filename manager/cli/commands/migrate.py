@@ -82,8 +82,11 @@ def _run(settings: "Settings", address: "DatabaseAddress", watch: "Watch", *, dr
     from manager.storage.store_copy.postgresql_target import TargetTaken  # noqa: PLC0415 -- imports psycopg
     from manager.store_migration import check_move, move_store  # noqa: PLC0415 -- the same
 
+    directory, key_file = settings.data_dir, settings.key_file
     try:
-        return (check_move if dry_run else move_store)(settings.data_dir, settings.key_file, address, watch)
+        if dry_run:
+            return check_move(directory, key_file, address, watch)
+        return move_store(directory, key_file, address, watch, retention=settings.threat_retention)
     except DataDirectoryInUse as error:
         sentence = f"a manager runs on {settings.data_dir}: stop it by `panguard manager stop`, and run this again"
         raise CommandFailed(ExitCode.CONFLICT, sentence) from error

@@ -3,7 +3,7 @@
 import json
 import secrets
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -12,12 +12,15 @@ from peewee import DatabaseError, InterfaceError
 from psycopg.errors import LockNotAvailable
 
 from manager.domain.ingest.decided_sequences import DecidedSequences
+from manager.domain.retention import EARLIEST
 from manager.errors import SetupError
 from manager.storage.hand_over import PROGRESS
 from manager.storage.postgresql.address import DatabaseAddress
 from manager.storage.postgresql.connection import PostgresqlStore, migrating
 from manager.storage.postgresql.migrate import LOCKS, apply_migrations, migrations_locked
+from manager.storage.postgresql.partitions import ThreatPartitions
 from manager.storage.postgresql.server_checks import require_usable
+from manager.storage.statements import Statements
 from manager.storage.store_copy.copied_tables import COPIED_TABLES, CopiedTable, Row, RowsDigest, RowUnfit
 
 LOCK_WAIT = "10s"
@@ -177,6 +180,18 @@ class PostgresqlTarget:
                     (secrets.token_hex(8), store_id, source, time.time()),
                 )
         return False
+
+    def make_partitions(self, times: Iterable[float], length: int) -> None:
+        """Make the partitions of threats received at some times; those of times that cannot be right have none.
+
+        Args:
+            times: the times of receipt, in seconds since 1970.
+            length: the length of partitions in seconds.
+        """
+        partitions = ThreatPartitions(self._database, Statements(self._database), length)
+        for received_at in times:
+            if EARLIEST <= received_at <= time.time() + length:
+                partitions.cover(received_at)
 
     def lock(self) -> None:
         """Keep other copies into the database away until the connection ends.

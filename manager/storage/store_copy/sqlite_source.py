@@ -75,6 +75,15 @@ class SqliteSource:
         found = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if found is None else found[0]
 
+    def times_of_receipt(self, length: int) -> list[int]:
+        """Return the begins of the periods in which threats were received that are kept, the newest first.
+
+        Args:
+            length: the length of a period in seconds.
+        """
+        found = self._database.execute("SELECT DISTINCT CAST(received_at / ? AS INTEGER) FROM threat", (length,))
+        return sorted((period * length for (period,) in found), reverse=True)
+
     def rows(self, table: CopiedTable, after: Sequence[Any] | None = None) -> Generator[Row]:
         """Yield the rows of a table in the order of its key, as SQLite gives them.
 

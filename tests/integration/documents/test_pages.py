@@ -4,13 +4,16 @@ import os
 import re
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from manager.storage.postgresql.address import DatabaseAddress
 from tests.support.ports import free_port
 from tests.support.processes import PACE
 
@@ -144,10 +147,35 @@ def test_the_commands_of_the_page_about_the_store_work(desk: Desk) -> None:
     desk.run("panguard manager start --data-dir data/manager --detach")
     key = desk.home / "data" / "manager" / "manager.key"
     before = key.read_text()
-    commands = [command for block in _blocks("store.md", "sh") for command in _commands(block)]
+    blocks = [block for block in _blocks("store.md", "sh") if "db.example" not in block]
+    commands = [command for block in blocks for command in _commands(block)]
     assert [command.split()[2] for command in commands] == ["stop", "key-file"]
     for command in commands:
         desk.run(command)
     assert key.read_text() != before
+    desk.run("panguard manager start --data-dir data/manager --detach")
+    desk.run("panguard manager stop --data-dir data/manager")
+
+
+@pytest.mark.postgresql
+def test_the_commands_that_move_the_store_to_postgresql_work(desk: Desk, postgresql_empty: DatabaseAddress) -> None:
+    """A manager ran on the SQLite store; the last command starts it on the database, and the file is refused."""
+    desk.run("panguard manager start --data-dir data/manager --detach")
+    (block,) = [block for block in _blocks("store.md", "sh") if " migrate " in block]
+    commands = _commands(block)
+    assert [command.split()[2] for command in commands] == ["stop", "migrate", "migrate", "start"]
+    shown = [
+        desk.run(command.replace("postgresql://panguard@db.example/panguard", postgresql_empty.url))
+        for command in commands
+    ]
+    assert "nothing was changed" in shown[1]
+    assert "counts and digests are equal" in shown[2]
+    assert "stopped" in desk.run("panguard manager stop --data-dir data/manager")
+    store = desk.home / "data" / "manager" / "panguard.db"
+    store.chmod(0o600)  # as after the page's command that gives up a move
+    (give_up,) = [block for block in _blocks("store.md", "") if "moved_to" in block]
+    statements = give_up.split('"')[1]
+    with closing(sqlite3.connect(store)) as database:
+        database.executescript(statements)
     desk.run("panguard manager start --data-dir data/manager --detach")
     desk.run("panguard manager stop --data-dir data/manager")

@@ -81,6 +81,20 @@ def test_numbers_go_on_behind_the_moved_ones(stopped: Path, postgresql_empty: Da
             assert following == last + 1, table.name
 
 
+def test_threats_are_in_the_partitions_of_their_time(stopped: Path, postgresql_empty: DatabaseAddress) -> None:
+    """Retention drops them as a whole; a time that cannot be right has no partition."""
+    with closing(sqlite3.connect(stopped / "panguard.db")) as database, database:
+        database.execute("UPDATE threat SET received_at = 1790000000.5 + 3600 * (sequence % 3)")
+        database.execute(
+            "UPDATE threat SET received_at = CASE sequence WHEN 60 THEN 1e300 ELSE -7 END WHERE sequence > 58"
+        )
+    assert move(stopped, postgresql_empty).is_moved
+    found = execute(postgresql_empty, "SELECT tableoid::regclass::text, count(*) FROM threat GROUP BY 1 ORDER BY 1")
+    hours = [f"threat_{start}_{start + 3600}" for start in range(1790000000 // 3600 * 3600, 1790010000, 3600)]
+    assert [name for name, _ in found] == [*hours[:3], "threat_of_other_days"]
+    assert dict(found)["threat_of_other_days"] == 2
+
+
 def test_the_order_of_storing_goes_on_where_all_threats_are_pruned(
     stopped: Path, postgresql_empty: DatabaseAddress
 ) -> None:
