@@ -124,7 +124,7 @@ def _strike(fault: Fault, site: Site, strikes: int, *, load: Load, deadline: flo
         row.refused, row.incidents, row.incidents_doubled = result.refused, result.incidents, result.incidents_doubled
         row.longest_pause = result.longest_pause
         row.lost = result.lost
-        if site.copied_at is not None:  # what had its receipt before the copy came back is gone with the store
+        if site.copied_at is not None:  # what had its receipt, and no agent kept, is gone with the store
             row.before_copy = min(result.lost, result.lost_after_receipt)
             row.lost -= row.before_copy
 

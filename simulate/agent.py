@@ -17,6 +17,7 @@ from schemas.presence import Heartbeat, Mode, PolicyState, Presence
 from schemas.registration import Registration
 from schemas.threats import Receipt
 from simulate.identity import Identity
+from simulate.kept_reports import KeptReports
 from simulate.ledger import Ledger
 from simulate.ledger import digest_of as content_digest
 from simulate.outbox import Outbox
@@ -29,6 +30,7 @@ SYSTEM, ARCHITECTURE, VERSION = "Debian 12", "x64", "0.1.0"
 _CPU, _MEMORY = 3.0, 20.0
 _CONFIDENCE = 90.0
 _TECHNIQUE = "T1110"
+_KEPT = 1_000
 
 
 @dataclass(slots=True)
@@ -101,6 +103,7 @@ class Agent:
         pending: A registration without an answer: client id and payload.
         policy: The policy in force.
         blocklist_sequence: The sequence of the organization's blocklist that was last applied.
+        kept: Reports with a receipt, which the manager may ask for again.
         sends_batches: Whether the manager takes several reports in one message, as far as is known.
     """
 
@@ -114,6 +117,7 @@ class Agent:
     pending: tuple[str, bytes] | None = None
     policy: InForce = field(default_factory=InForce)
     blocklist_sequence: int = 0
+    kept: KeptReports = field(default_factory=lambda: KeptReports(_KEPT))
     sends_batches: bool = False
     _acknowledged_key: str = ""
     _sequence: "count[int]" = field(default_factory=lambda: count(1))
@@ -169,6 +173,7 @@ class Agent:
             blocklist_sequence=self.blocklist_sequence,
             outbox_size=len(self.outbox),
             outbox_dropped=0,
+            receipt_mark=self.kept.mark,
             **self.policy.members(),
         )
         return message.body()
@@ -198,13 +203,20 @@ class Agent:
         return b'{"agentId":"%b",%b' % (self.identity.agent_id.encode(), body[1:])
 
     def take_receipt(self, receipt: Receipt, now: float) -> None:
-        """Apply a receipt: record it in the ledger, and hold deferred reports back for the manager's delay."""
+        """Apply a receipt: record it in the ledger, and hold deferred reports back for the manager's delay.
+
+        A receipt of a generation of the store that has been superseded is for reports that may be lost: they are sent.
+        """
         self.tally.receipts += 1
+        if self.kept.is_superseded(receipt):
+            receipt = receipt.model_copy(update={"stored": []})
         for report_id in receipt.stored:
             self.ledger.receipted(report_id, now)
         for refusal in receipt.refused:
             self.ledger.refused(refusal.id, refusal.reason, now)
-        self.outbox.settle([*receipt.stored, *(refusal.id for refusal in receipt.refused)])
+        self.kept.settle(receipt, now)
+        self.kept.keep(self.outbox.settle(receipt.stored), receipt)
+        self.outbox.settle(refusal.id for refusal in receipt.refused)
         for deferral in receipt.deferred:
             self.tally.deferred += len(deferral.ids)
             self.outbox.defer(deferral.ids, now + deferral.retry_after)

@@ -15,6 +15,7 @@ from simulate.doors.http_connection import HttpConnection
 from simulate.doors.mqtt import MqttDoor
 from simulate.errors import UnreachableError
 from simulate.identity import Identity, StateDirectory
+from simulate.kept_reports import KeptReports
 from simulate.ledger import Ledger
 from simulate.outbox import Outbox
 from simulate.plan import Plan
@@ -30,6 +31,7 @@ _QUIET = 0.5
 _QUIET_WITHIN = 30.0
 _SPARE_FILES = 64
 _FAREWELL_WITHIN = 15.0
+_KEPT_BY_EACH, _KEPT_BY_ALL = 50, 100_000
 _AT_ONCE = 256
 _KIB = 1024
 
@@ -69,8 +71,9 @@ class Fleet:
         self._state = StateDirectory(plan.state, plan.token.sign_key) if plan.state else None
         started = time.monotonic()
         identities = [self._identity(hostname(plan.seed, number)) for number in range(plan.agents)]
+        timeout, kept = plan.receipt_timeout, max(_KEPT_BY_EACH, _KEPT_BY_ALL // plan.agents)
         self.agents = [
-            Agent(number, identity, Outbox(plan.receipt_timeout), self.ledger, self.tally, started)
+            Agent(number, identity, Outbox(timeout), self.ledger, self.tally, started, kept=KeptReports(kept))
             for number, identity in enumerate(identities)
         ]
         self._longest_lag = 0.0
@@ -275,12 +278,16 @@ class Fleet:
             self.tally.cuts += 1
             agent.session.cut()
 
+    @property
+    def _waiting(self) -> int:
+        return self.ledger.waiting + sum(agent.kept.again for agent in self.agents)
+
     async def _receipts(self) -> None:
-        """Wait until no report waits for a receipt, or no receipt has arrived for the plan's patience."""
-        waiting, since = self.ledger.waiting, time.monotonic()
-        while self.ledger.waiting:
-            if self.ledger.waiting != waiting:
-                waiting, since = self.ledger.waiting, time.monotonic()
+        """Wait until no report waits for a receipt, also of those sent again, or none came for the plan's patience."""
+        waiting, since = self._waiting, time.monotonic()
+        while self._waiting:
+            if self._waiting != waiting:
+                waiting, since = self._waiting, time.monotonic()
             elif time.monotonic() - since > self._plan.patience:
                 return
             await asyncio.sleep(_LOOK_EVERY)

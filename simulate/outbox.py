@@ -78,14 +78,18 @@ class Outbox:
             taken.append((report_id, self._waiting[report_id]))
         return taken
 
-    def settle(self, report_ids: Iterable[str]) -> None:
-        """Remove reports with a receipt."""
+    def settle(self, report_ids: Iterable[str]) -> list[tuple[str, bytes]]:
+        """Remove reports with a receipt; return those that waited, with their bodies."""
+        settled = []
         for report_id in report_ids:
-            if self._waiting.pop(report_id, None) is not None:
+            body = self._waiting.pop(report_id, None)
+            if body is not None:
+                settled.append((report_id, body))
                 self._patience = self._receipt_timeout
                 self._unsent.pop(report_id, None)
                 self._flights.pop(report_id, None)
                 self._deferred.pop(report_id, None)
+        return settled
 
     def defer(self, report_ids: Iterable[str], until: float) -> None:
         """Hold back reports in flight that the manager has deferred; ignore others."""

@@ -1,8 +1,8 @@
 """The data directory is restored from a copy that is some seconds old.
 
-Must hold: policies go on above what guards know, and no report that was stored after the copy is taken for lost: the
-manager has none of them, and they count as before the copy. Log, audit log, overview and `now` say that guards know
-more.
+Must hold: policies go on above what guards know, and every report that was stored after the copy is stored again: the
+manager asks for them, and agents send those that they have a receipt for. Log, audit log, overview and `now` say that
+guards know more, and log and audit log that reports were lost.
 """
 
 import os
@@ -43,6 +43,9 @@ def strike(site: Site) -> None:
         raise SiteError("`now` does not say that guards know more")
     if not site.manager.request("GET", "/api/audit", action="store.restored"):
         raise SiteError("the audit log does not say that guards know more")
+    site.until(lambda: "store_lost_reports" in site.log()[logged:], "the log says that reports were lost")
+    if not site.manager.request("GET", "/api/audit", action="store.lost_reports"):
+        raise SiteError("the audit log does not say that reports were lost")
     changed = _new_policy(site)
     if changed <= revision:
         raise SiteError(f"revision {changed} after the restore is not above {revision} before it")
@@ -78,5 +81,6 @@ FAULT = Fault(
     strike,
     doors=("embedded", "http"),
     once=True,
-    limits="reports with a receipt from the time after the copy are gone with the store; they are counted apart",
+    limits="an agent keeps a limited number of the reports that it has receipts for; those beyond it are gone with the"
+    " store, and counted apart",
 )

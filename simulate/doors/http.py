@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import orjson
 
+from schemas.generations import StoreGeneration
 from schemas.identifiers import DEFAULT_ORGANIZATION, is_identifier
 from schemas.keys import EnrollmentToken
 from schemas.model import iso
@@ -138,6 +139,7 @@ class HttpSession:
         agent.session = self
         agent.tally.connected += 1
         agent.outbox.begin()
+        agent.kept.begin(time.monotonic())
 
     async def run(self) -> None:
         """Send the due requests until the agent leaves.
@@ -154,7 +156,7 @@ class HttpSession:
                 await self._beat()
             elif now >= self._next_poll:
                 await self._poll()
-            elif self._agent.outbox and now >= self._reports_from:
+            elif (self._agent.outbox or self._agent.kept.again) and now >= self._reports_from:
                 await self._report(now)
             else:
                 await self._wait(now)
@@ -182,13 +184,13 @@ class HttpSession:
 
     def tick(self, now: float) -> None:
         """Wake the loop if a report in the outbox may be due."""
-        if self._agent.outbox and now >= self._reports_from:
+        if (self._agent.outbox or self._agent.kept.again) and now >= self._reports_from:
             self._news.set()
 
     async def _wait(self, now: float) -> None:
         self._news.clear()
         until = min(self._next_heartbeat, self._next_poll)
-        if self._agent.outbox:
+        if self._agent.outbox or self._agent.kept.again:
             until = min(until, max(self._reports_from, now + 1))
         try:
             async with asyncio.timeout(None if until == float("inf") else until - now):
@@ -203,6 +205,9 @@ class HttpSession:
         answer = await self._ask("POST", f"{self._path}/heartbeat", body)
         if answer.data.get("pendingPolicies"):
             self._next_poll = 0.0
+        generation = answer.data.get("storeGeneration")
+        if generation is not None:
+            self._agent.kept.hear(StoreGeneration.model_validate_json(orjson.dumps(generation)), time.monotonic())
 
     async def _poll(self) -> None:
         agent = self._agent
@@ -217,12 +222,14 @@ class HttpSession:
 
     async def _report(self, now: float) -> None:
         agent = self._agent
-        taken = agent.outbox.take(now, self._most)
+        taken, resent = agent.outbox.take(now, self._most), b""
+        if not taken:
+            taken, resent = agent.kept.take(now), b',"resent":true'
         if not taken:
             self._reports_from = now + _SHORTEST_PAUSE
             return
         reports = b",".join(agent.signed_by_agent(body) for _, body in taken)
-        body = b'{"threats":[%b],"sentAt":"%b"}' % (reports, iso(time.time()).encode())
+        body = b'{"threats":[%b],"sentAt":"%b"%b}' % (reports, iso(time.time()).encode(), resent)
         answer = await self._ask("POST", f"{self._path}/events", body, expects=_BAD_CONTENT)
         now = time.monotonic()
         self._reports_from = max(self._reports_from, now + REPORTS_EVERY)
@@ -233,7 +240,8 @@ class HttpSession:
             agent.outbox.defer(names, self._reports_from)
             agent.tally.deferred += len(names)
         elif answer.data.get("accepted") == len(names):
-            agent.take_receipt(Receipt(stored=names), now)
+            stated = {name: answer.data.get(name) for name in ("generation", "mark")}
+            agent.take_receipt(Receipt.model_validate({"stored": names, **stated}), now)
             self._most = MOST_REPORTS
         else:
             raise DoorError("the manager did not say that it has stored all reports of a request")

@@ -118,6 +118,10 @@ class MqttSession(asyncio.Protocol):
             self._write(packets.unsubscribe(self._next_id(), self._snapshot))
         if self._agent.outbox:
             self.pump()
+        again = self._agent.kept.take(now)
+        if again:
+            reports = [self._agent.signed_by_agent(body) for _, body in again]
+            self._publish(topics.THREATS, batch_body(reports, resent=True))
         if now - self._heard_at < KEEP_ALIVE:
             return
         if self._asked_at <= self._heard_at:
@@ -180,6 +184,7 @@ class MqttSession(asyncio.Protocol):
         agent.session = self
         agent.tally.connected += 1
         agent.outbox.begin()
+        agent.kept.begin(time.monotonic())
         self.pump()
         self._take_snapshot()
         self.opened.set_result(None)
@@ -203,10 +208,12 @@ class MqttSession(asyncio.Protocol):
             agent.tally.ignored += 1
 
     def _take_keys(self, payload: bytes) -> None:
-        """Learn whether the manager takes several reports in one message."""
+        """Learn whether the manager takes several reports in one message, and the generation of its store."""
         keys = self._verifier.shared(topics.MANAGER_KEYS, None, payload)
         if isinstance(keys, ManagerKeys):
             self._agent.sends_batches, self._batch_waits_from = FEATURE in keys.accepts, float("inf")
+            if keys.generation is not None:
+                self._agent.kept.hear(keys.generation, time.monotonic())
         else:
             self._agent.tally.ignored += 1
 
