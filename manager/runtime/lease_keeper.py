@@ -144,8 +144,9 @@ class LeaseKeeper:
     def _run(self) -> None:
         while not self._stop.wait(_ROUND):
             try:
-                self._round()
-                self._problem = None
+                if self._round() and self._problem is not None:
+                    log.info("lease_available")
+                    self._problem = None
             except StoreUnavailable as error:
                 self._note_failure(str(error))
             except Exception as error:
@@ -161,24 +162,28 @@ class LeaseKeeper:
         if self.tenure is not None:
             self.tenure.failed(now)
 
-    def _round(self) -> None:
+    def _round(self) -> bool:
+        """Do what is due; return whether the database answered, False if nothing is due."""
         tenure, now = self.tenure, self._clock()
         if tenure is not None:
             if not tenure.renewal_due(now):
-                return
+                return False
             row = self._table.renew(tenure.row)
             if row is None:
                 tenure.end("another manager took the lease, or the database has another history")
                 log.warning("leadership_lost", epoch=tenure.epoch, reason=tenure.ended)
                 self._tell()
-                return
+                return True
             tenure.renewed(row, now)
             self._announce(LEADER)
             self._read()
-        elif now >= self._next_read:
-            self._next_read = now + self._times.read_every
-            self._read()
-            self._take()
+            return True
+        if now < self._next_read:
+            return False
+        self._next_read = now + self._times.read_every
+        self._read()
+        self._take()
+        return True
 
     def _read(self) -> None:
         row, since = self._table.read()

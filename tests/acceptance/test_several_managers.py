@@ -1,16 +1,23 @@
 """Two managers as processes on one PostgreSQL and one Mosquitto: one leads, the other takes over."""
 
+import json
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
+from tests.integration.mqtt.door_bench import peer
 from tests.support.mosquitto import Mosquitto
 from tests.support.postgresql import Postgresql
 from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.several_managers import DatabaseManagers, health, leads, role, stands_by
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 
 
@@ -21,6 +28,32 @@ def command(manager: ManagerProcess, *words: str) -> subprocess.CompletedProcess
 
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.mosquitto]
+
+
+AGENTS = 300
+"""Policies of 200 agents are published at once; the others wait in the manager's queue."""
+
+STOPPED = 60.0
+"""Seconds for which a leader stands still."""
+
+
+def register(manager: ManagerProcess, number: int) -> None:
+    """Register agents over HTTP."""
+    with manager.client() as client:
+        for each in range(number):
+            host = {"hostname": f"srv-{each}", "os": "Debian 12", "arch": "x64", "version": "1.0.0"}
+            assert client.post("/api/agents/register", json=host).status_code == 201
+
+
+def set_threshold(manager: ManagerProcess, value: int, *, taken: bool = True) -> None:
+    """Set the global policy's threshold, by which every agent's policy changes."""
+    with manager.client() as client:
+        try:
+            answer = client.put("/api/policies/global", json={"thresholds": {"autoRespond": value}})
+        except httpx2.HTTPError:
+            assert not taken
+            return
+    assert (answer.status_code == httpx2.codes.OK) == taken
 
 
 @pytest.fixture
@@ -135,3 +168,85 @@ def test_a_role_of_several_is_refused_on_a_store_of_its_own(tmp_path: Path) -> N
     running = manager.launch()
     assert running.process.wait(60) == 1
     assert "needs a database that several processes share" in running.log.read_text()
+
+
+def policy_versions(broker: Mosquitto) -> dict[str, int]:
+    """Return the retained policy's version of each agent, as a new subscriber gets them."""
+    with peer(broker.port) as observer:
+        observer.subscribe("panguard/v1/agents/+/policy")
+        observer.publish("panguard/v1/fleet/end", b"end")
+        observer.subscribe("panguard/v1/fleet/#")
+        observer.publish("panguard/v1/fleet/end", b"end")
+        found: dict[str, int] = {}
+        while True:
+            topic, payload = observer.heard.get(timeout=60)
+            if topic.endswith("/end"):
+                return found
+            if topic.endswith("/policy"):
+                found[topic] = json.loads(payload)["version"]
+
+
+def test_a_leader_that_stood_still_for_a_minute_writes_and_publishes_nothing(
+    managers: DatabaseManagers, broker: Mosquitto
+) -> None:
+    """Stopped with a hundred policies in its queue, it wakes after its successor has published later ones."""
+    with TcpProxy(broker.port) as road:
+        first, second = managers.add(), managers.add()
+        first._broker = f"mqtt://127.0.0.1:{road.port}"
+        first.start()
+        leads(first)
+        second.start()
+        stands_by(second)
+        register(first, AGENTS)
+        set_threshold(first, 61)
+        eventually(lambda: len(policy_versions(broker)) == AGENTS, 120, "a policy of each agent at the broker")
+        before = max(policy_versions(broker).values())
+        assert first.running is not None
+        process = first.running.process
+        with road.holding(to_server=True, to_client=True):
+            set_threshold(first, 62)
+            process.send_signal(signal.SIGSTOP)
+            stopped_at = time.monotonic()
+            leads(second)
+            set_threshold(second, 63)
+            eventually(lambda: min(policy_versions(broker).values()) >= before + 2, 120, "the successor's policies")
+            newest = policy_versions(broker)
+            asked = threading.Thread(target=set_threshold, args=(first, 64), kwargs={"taken": False}, daemon=True)
+            asked.start()
+            eventually(lambda: time.monotonic() - stopped_at > STOPPED, 120, "a minute")
+        with peer(broker.port) as observer:
+            observer.subscribe("panguard/v1/agents/+/policy")
+            for _ in range(AGENTS):
+                observer.hears()
+            process.send_signal(signal.SIGCONT)
+            eventually(lambda: "leadership_lost" in first.running.log.read_text(), what="it notices")  # type: ignore[union-attr]
+            stands_by(first)
+            asked.join(60)
+            assert observer.heard.empty()
+        assert policy_versions(broker) == newest
+        assert second.get("/api/policies/global")["thresholds"]["autoRespond"] == 63
+        assert health(second)["leader"]["epoch"] == 2
+        assert process.poll() is None
+
+
+def test_a_database_that_is_away_moves_no_leadership(managers: DatabaseManagers, cluster: Postgresql) -> None:
+    """Over a crash of PostgreSQL the leader stays the same, its agents are not stale, and what comes then is stored."""
+    first, second = managers.add(), managers.add()
+    first.start()
+    leads(first)
+    second.start()
+    stands_by(second)
+    guard = GuardProcess(first, "web-1")
+    guard.start()
+    try:
+        cluster.kill()
+        eventually(lambda: first.not_ready() not in (None, False), what="the leader is not ready")
+        guard.attacked_by("203.0.113.1")
+        cluster.start()
+        leads(first)
+        eventually(lambda: len(first.get("/api/threats")) == 1, what="the report of the time between")
+        assert health(first)["leader"]["epoch"] == 1
+        assert first.agent("web-1")["status"] == "online"
+        stands_by(second)
+    finally:
+        guard.stop()

@@ -46,7 +46,7 @@ def health(manager: ManagerProcess) -> dict[str, Any]:
         answer = httpx2.get(f"{manager.http}/health", timeout=60, trust_env=False)
     except httpx2.HTTPError:
         return {}
-    return dict(json.loads(answer.text)["data"])
+    return dict(json.loads(answer.text).get("data", {}))
 
 
 def role(manager: ManagerProcess) -> str | None:
