@@ -115,6 +115,21 @@ class Postgresql:
         """End the server as a crash does; its sessions end too, and the next start recovers from the WAL."""
         self._end(signal.SIGQUIT)
 
+    def back_up(self) -> Path:
+        """Return a copy of the running cluster's files, as a stand-by server has them."""
+        copy = self.directory / f"copy-{next(self._numbers)}"
+        self._run("pg_basebackup", "-D", str(copy), "-d", self.url("postgres"), "-c", "fast", "-X", "stream")
+        return copy
+
+    def fail_over(self, copy: Path) -> None:
+        """End the server as a crash does, and promote the copy in its place: later commits are lost."""
+        self.kill()
+        shutil.rmtree(self._data)
+        copy.rename(self._data)
+        (self._data / "standby.signal").touch()
+        self.start()
+        self.execute("SELECT pg_promote()")
+
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is not None:
