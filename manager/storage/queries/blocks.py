@@ -102,9 +102,13 @@ def reach_of_incidents(reader: Reader, incidents: list[Record]) -> dict[str, Rea
     """
     entry = EmergencyEntryTable
     ids = [row["id"] for row in incidents]
-    query = entry.select(
-        entry.incident_id, entry.kind, entry.scope, entry.target, entry.value, entry.organization_id, entry.number
-    ).where(entry.incident_id.in_(ids))
+    query = (
+        entry.select(
+            entry.incident_id, entry.kind, entry.scope, entry.target, entry.value, entry.organization_id, entry.number
+        )
+        .where(entry.incident_id.in_(ids))
+        .order_by(entry.created_at, entry.id)
+    )
     of_incident: dict[str, list[Record]] = {incident_id: [] for incident_id in ids}
     for row in reader.rows(query) if ids else ():
         of_incident[row["incident_id"]].append(row)

@@ -104,7 +104,7 @@ class Enforcement:
         query = agent.select(
             agent.organization_id, agent.agent_id, agent.hostname, agent.door, agent.policy_version, agent.policy_state,
             agent.blocklist_sequence, agent.enforcement, agent.enforced, agent.mode, agent.number,
-        ).where(agent.removed_at.is_null(), *in_scope)  # fmt: skip
+        ).where(agent.removed_at.is_null(), *in_scope).order_by(agent.number)  # fmt: skip
         for row in reader.rows(query) if wanted else ():
             self._by_number[row["number"]] = known = _agent(row)
             self._organizations[row["organization_id"]].add(known)

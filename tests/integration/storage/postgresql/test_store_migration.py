@@ -14,11 +14,15 @@ from manager.storage.connection import close_store, open_reader, open_store
 from manager.storage.migrate import MIGRATIONS
 from manager.storage.moved_store import move_of
 from manager.storage.postgresql.address import DatabaseAddress
+from manager.storage.postgresql.connection import open_postgresql_reader
 from manager.storage.postgresql.migrate import migrate_postgresql
+from manager.storage.queries import StoreQueries
 from manager.storage.store_copy import postgresql_target
 from manager.storage.store_copy.copied_tables import COPIED_TABLES
 from manager.storage.store_copy.postgresql_target import TargetTaken
 from manager.store_migration import StoreMigration, check_move, move_store
+from tests.support.engine import START
+from tests.support.every_query import answers
 from tests.support.moved_stores import database_rows, key_file_of, stopped_manager, store_rows
 
 pytestmark = pytest.mark.postgresql
@@ -59,6 +63,25 @@ def test_every_row_is_moved(stopped: Path, postgresql_empty: DatabaseAddress) ->
     assert len(copied["threat"]) < len(copied["stored_id"]) == 60
     assert moved.is_moved
     assert {table.name: table.rows for table in moved.tables}["stored_id"] == 60
+
+
+def test_every_query_answers_as_before(stopped: Path, postgresql_empty: DatabaseAddress) -> None:
+    """Lists, pages, counts and searches; tests/property/test_moved_histories.py does it over random histories."""
+    columns = {
+        "agents": "SELECT agent_id FROM agent",
+        "incidents": "SELECT id FROM incident",
+        "blocks": "SELECT id FROM emergency_entry",
+        "threats": "SELECT threat_id FROM threat ORDER BY sequence LIMIT 5",
+        "channels": "SELECT channel FROM notification_cursor",
+    }
+    with closing(open_reader(stopped / "panguard.db")) as reader:
+        ids = {name: [value for (value,) in reader.execute_sql(query)] for name, query in columns.items()}
+        before = answers(StoreQueries(reader), ids, START + 60)
+    move(stopped, postgresql_empty)
+    with closing(open_postgresql_reader(postgresql_empty)) as reader:
+        after = answers(StoreQueries(reader), ids, START + 60)
+    assert after == before
+    assert sum(bool(answer) for answer in before.values()) > 150
 
 
 def test_every_table_of_the_store_is_copied(stopped: Path) -> None:
