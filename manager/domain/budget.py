@@ -44,7 +44,8 @@ class TokenBucket:
 
         More messages than a full budget has are consumed from a full one, which is in debt then.
         """
-        self._fill(now)
+        if now != self.at:
+            self._fill(now)
         if self.bytes < size or self.messages < messages:
             most = self._budget.messages * self._budget.burst
             if self.bytes < size or messages <= most or self.messages < most:

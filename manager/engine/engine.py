@@ -255,7 +255,10 @@ class Engine:
         with isolated(self.fleet.counters, "clock monitor"):
             self._clock_monitor.tick(context, now)
         for item in self._take(now, has_transaction=has_transaction):
-            self._handle(context, item)
+            if isinstance(item, Inbound):
+                self._handle_message(context, item)
+            else:
+                self._handle_command(context, item)
         with isolated(self.fleet.counters, "gathered heartbeats"):
             record_gathered(context)
             self.inbox.add_flooding(context.flooding)
@@ -288,14 +291,8 @@ class Engine:
             return self.inbox.take(self.fleet.settings.batch_limit, registrations, has_transaction=has_transaction)
         return []
 
-    def _handle(self, context: Context, item: Inbound | Command) -> None:
-        """Handle one message or command; its failure does not affect the rest of the batch."""
-        if isinstance(item, Inbound):
-            self._handle_message(context, item)
-        else:
-            self._handle_command(context, item)
-
     def _handle_message(self, context: Context, message: Inbound) -> None:
+        """Handle one message; its failure does not affect the rest of the batch."""
         if message.handle is not None:
             context.batch.handles.append(message.handle)
         try:

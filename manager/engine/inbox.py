@@ -115,24 +115,29 @@ class Inbox:
         """The number of waiting payload bytes."""
         return self._bytes
 
+    def has_room(self, messages: int, size: int) -> bool:
+        """Return whether fewer messages and commands, and fewer bytes of payload, wait than these."""
+        return self._waiting + len(self._registrations) + len(self._commands) < messages and self._bytes < size
+
     def put(self, message: Inbound, now: float) -> None:
         """Add a message and charge its agent's budget; `now` is monotonic.
 
         What an ingest worker hands over has been charged there.
         """
-        agent_id, size = message.identifier, len(message.payload)
-        if message.row is REGISTRATION:
+        row, agent_id, size = message.row, message.identifier, len(message.payload)
+        if row is REGISTRATION:
             if len(self._registrations) >= self.registrations_waiting:
                 self._deferred.append(Deferred(agent_id, [], message.handle))
                 return
             self._registrations.append(message)
             self._bytes += size
             return
-        count = stated_count(message.payload) if message.row is THREATS else 1
-        is_charged = message.row is not WORKER_LIFE
-        if is_charged and not self._bucket(self._budgets, self.budget, agent_id, now).try_consume(size, now, count):
-            self._defer(message, count, now)
-            return
+        count = stated_count(message.payload) if row is THREATS else 1
+        if row is not WORKER_LIFE:
+            bucket = self._budgets.get(agent_id) or self._bucket(self._budgets, self.budget, agent_id, now)
+            if not bucket.try_consume(size, now, count):
+                self._defer(message, count, now)
+                return
         lane = self._lanes.get(agent_id)
         if lane is None:
             lane = self._lanes[agent_id] = deque()

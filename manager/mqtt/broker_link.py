@@ -300,7 +300,7 @@ class BrokerLink:
 
     def _has_room(self) -> bool:
         inbox, settings = self._inbox, self._settings
-        return inbox is not None and len(inbox) < settings.inbox_messages and inbox.bytes < settings.inbox_bytes
+        return inbox is not None and inbox.has_room(settings.inbox_messages, settings.inbox_bytes)
 
     def _read(self, client: BufferedClient) -> None:
         """Read from the socket, as far as the inbox has room.

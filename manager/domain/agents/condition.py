@@ -1,14 +1,16 @@
 """Condition of an agent by its own statement: health, sources, mode on trial, and measures that its host enforces."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from itertools import accumulate
 from sys import intern
 from typing import Any, NamedTuple
 
-import orjson
+import msgspec
+from msgspec import Struct
 
 from schemas.decoding import decode
 from schemas.fast_heartbeats import AnyEnforced, AnySource, FastEnforced
@@ -127,7 +129,7 @@ class Condition:
             trial_seconds_left: seconds until an unconfirmed protection falls back.
         """
         before, reports = self.health, list(sources)
-        self.health, self.sources = health, _kept(reports)
+        self.health, self.sources = health, kept_sources(reports)
         self.enforcement = None if enforcement is None else intern(enforcement)
         self.mode_wanted, self.trial_seconds_left = mode_wanted, trial_seconds_left
         changes = []
@@ -165,30 +167,30 @@ def unenforced_values(enforced: EnforcedMeasures) -> frozenset[str] | None:
     return frozenset(each.value for each in enforced.reasons)
 
 
-def _kept(reports: list[AnySource]) -> str:
+class _KeptSource(Struct, rename="camel", omit_defaults=True, gc=False):
+    """The members of a source's report that are kept."""
+
+    name: str
+    state: str
+    records: int
+    understood: int
+    last_at: datetime | None = None
+    reason: str | None = None
+
+
+_json = msgspec.json.Encoder().encode
+
+
+def kept_sources(reports: Sequence[AnySource]) -> str:
     """Return the reports as JSON, those that are not well first, as many as there is room for."""
-    ordered = [_members(report) for report in sorted(reports, key=lambda each: each.state == "ok")]
+    ordered = [
+        _KeptSource(each.name, each.state, each.records, each.understood, each.last_at, each.reason) for each in reports
+    ]
+    if len(ordered) > 1:
+        ordered.sort(key=lambda each: each.state == "ok")
     whole = _json(ordered)
     if len(whole) <= SOURCES_LIMIT:
         return whole.decode()
-    sizes = accumulate(len(_json(members)) + len(b",") for members in ordered)
+    sizes = accumulate(len(_json(each)) + len(b",") for each in ordered)
     count = sum(size + 1 <= SOURCES_LIMIT for size in sizes)  # two brackets, and a comma less than reports
     return _json(ordered[:count]).decode()
-
-
-def _json(document: Any) -> bytes:
-    return orjson.dumps(document, option=orjson.OPT_UTC_Z)
-
-
-def _members(report: AnySource) -> dict[str, Any]:
-    members: dict[str, Any] = {
-        "name": report.name,
-        "state": report.state,
-        "records": report.records,
-        "understood": report.understood,
-    }
-    if (last_at := report.last_at) is not None:
-        members["lastAt"] = last_at
-    if report.reason is not None:
-        members["reason"] = report.reason
-    return members

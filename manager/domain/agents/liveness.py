@@ -130,11 +130,12 @@ class Liveness:
             return True, transition
         if session < agent.session or sequence <= agent.heartbeat_sequence:
             return False, None
-        if agent.reason in {Reason.SIGNED_OFF, Reason.CONNECTION_LOST}:
+        if agent.reason is Reason.SIGNED_OFF or agent.reason is Reason.CONNECTION_LOST:
             return False, None
         agent.heartbeat_sequence = sequence
         agent.heard_monotonic = now.monotonic
-        self._wills.pop(agent.agent_id, None)
+        if self._wills:
+            self._wills.pop(agent.agent_id, None)
         return True, self._transition(agent, State.ONLINE, Reason.HEARTBEAT, now)
 
     def contact(self, agent: Agent, now: Instant) -> Transition | None:

@@ -64,7 +64,8 @@ def record_heartbeat(context: Context, agent: Agent, message: AnyHeartbeat, now:
     if not accepted:
         context.fleet.counters["heartbeats_ignored"] += 1
         return
-    context.batch.transition(transition)
+    if transition is not None:
+        context.batch.transition(transition)
     if agent.session != session_before:
         context.batch.save(agent)
     lasting = lasting_values(agent)

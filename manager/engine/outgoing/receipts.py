@@ -11,7 +11,7 @@ from manager.engine.ports import Publisher
 from schemas import message_codes
 from schemas.model import utc
 from schemas.threats import Deferral, Receipt, Refusal
-from schemas.topics import RECEIPTS
+from schemas.topics import PREFIX, RECEIPTS
 
 _IDS_IN_ONE = 150
 """The maximum number of ids in one receipt, which keeps it below the size limit of a message."""
@@ -63,9 +63,10 @@ class Receipts:
             agent = find_agent(agent_id)
             if agent is not None:
                 topic = RECEIPTS.below_root(agent_id)
-                receipt = Receipt(**members, sent_at=sent_at, **(store_state if "stored" in members else {}))
+                of_store = store_state if "stored" in members else {}
+                receipt = Receipt.model_construct(**members, sent_at=sent_at, **of_store)  # of values that were checked
                 payload = message_codes.with_mac(agent.credential.mac_key, topic, receipt.body())
-                publisher.publish(Publication(RECEIPTS.address(agent_id), payload))
+                publisher.publish(Publication(PREFIX + topic, payload))
 
     def due(self, now: float) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield and clear the receipts of agents without a receipt in the last interval, as the members of each."""
