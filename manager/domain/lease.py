@@ -22,6 +22,7 @@ class LeaseTimes:
         free_after: A row that has not changed for this long may be taken; longer than `leads_for`.
         read_every: From one reading of a manager that stands by to the next.
         read_gap: Two readings further apart than this are no observation of what was between them.
+        standstill: A holder that has done nothing for this long renews no more, so that one that hangs is followed.
     """
 
     renew_every: float = 2.0
@@ -30,6 +31,7 @@ class LeaseTimes:
     free_after: float = 6.0
     read_every: float = 0.5
     read_gap: float = 2.0
+    standstill: float = 60.0
 
 
 class LeaseRow(NamedTuple):

@@ -79,6 +79,7 @@ class LeaseKeeper:
         self._on_change = on_change
         self._next_read = self._next_announcement = 0.0
         self._problem: str | None = None
+        self._worked_at: float | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
         self.tenure: Tenure | None = None
@@ -118,6 +119,10 @@ class LeaseKeeper:
         if group is None or self._watch.takeable(self._clock()) is not None:
             return None
         return group.leader
+
+    def note_work(self) -> None:
+        """Note a step of the leader's loop; from the first one on the lease is renewed only while there are more."""
+        self._worked_at = self._clock()
 
     def start(self) -> None:
         """Start the thread."""
@@ -167,6 +172,10 @@ class LeaseKeeper:
         tenure, now = self.tenure, self._clock()
         if tenure is not None:
             if not tenure.renewal_due(now):
+                return False
+            if self._worked_at is not None and now - self._worked_at > self._times.standstill:
+                tenure.failed(now)
+                log.error("leader_stands_still", seconds=round(now - self._worked_at))
                 return False
             row = self._table.renew(tenure.row)
             if row is None:

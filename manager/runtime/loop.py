@@ -77,10 +77,10 @@ def _lead_in_turn(
     if not process.stand_by(_print_ready):
         return None
     try:
-        loop = ManagerLoop(
-            Manager(settings, transport, directory, stack, process.membership), stack, process.close_door
-        )
-        end = loop.serve(_print_ready)
+        manager = Manager(settings, transport, directory, stack, process.membership)
+        if process.is_stopping:
+            return None
+        end = ManagerLoop(manager, stack, process.close_door).serve(_print_ready)
     except SetupError:
         if not process.membership.is_lost:
             raise
@@ -135,6 +135,8 @@ class ManagerLoop:
             if manager.membership is not None and manager.membership.is_lost:
                 return End.LOST  # nothing of it may be written or published any more
             self._step()
+            if manager.membership is not None:
+                manager.membership.keeper.note_work()
             if not announced and manager.mqtt_door.problem is None:
                 announced = True
                 if self._prepare_enrollment_token():

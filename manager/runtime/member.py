@@ -61,6 +61,8 @@ _FIRST_LOOK = 5.0
 """Seconds to wait for the first reading of the lease, before the door of a manager that stands by is opened."""
 
 _TOKENS_READ_EVERY = 5.0
+_FILES_AWAITED_EVERY = 2.0
+_FILES_FOLLOWED_EVERY = 60.0
 
 
 class MemberProcess:
@@ -87,6 +89,7 @@ class MemberProcess:
         self._started = time.monotonic()
         self._stopping = False
         self._door: ApiServer | None = None
+        self._files_due = 0.0
         secrets_of_store = _secrets(directory, place)
         self._listener = _inherited_listener() or listen(settings.host, settings.port)
         own_id = f"{socket.gethostname()}-{secrets.token_hex(8)}"[:64]
@@ -123,10 +126,10 @@ class MemberProcess:
         self._wait(lambda: self.keeper.tenure is not None or self.keeper.leader() is not None, 1.0)
         if self.keeper.tenure is not None or self._stopping:
             return not self._stopping
-        self._directory.write_shared_files()
         self._door = self._serve(self._not_ready)
         announced = False
         while not self._stopping and self.keeper.tenure is None:
+            self._follow_files()
             self._wait(lambda: self.keeper.tenure is not None, 0.5)
             if not announced and self.keeper.leader() is not None:
                 announced = True
@@ -147,6 +150,23 @@ class MemberProcess:
         self._wait(lambda: self.keeper.group is not None, _FIRST_LOOK)
         self._directory.write_shared_files()
         self._door = self._serve(not_ready, collector)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a signal to stop has arrived before the loop of a leader took over."""
+        return self._stopping
+
+    def _follow_files(self) -> None:
+        """Write the files that the leader has; soon again while there are none yet, later for what was replaced."""
+        now = time.monotonic()
+        if now < self._files_due:
+            return
+        try:
+            self._directory.write_shared_files()
+        except SetupError as error:
+            log.warning("shared_files_not_written", reason=str(error))
+        is_complete = self._directory.known_admin_token() is not None
+        self._files_due = now + (_FILES_FOLLOWED_EVERY if is_complete else _FILES_AWAITED_EVERY)
 
     def sharers(self) -> int:
         """Return the number of processes among which the broker splits the agents' messages."""

@@ -131,13 +131,23 @@ def test_the_page_hands_the_lead_over_for_an_upgrade(managers: DatabaseManagers)
 
 
 def test_a_stopped_leader_is_followed_at_once(managers: DatabaseManagers) -> None:
-    """An orderly stop releases the lease; the one that stood by leads with what the first stored."""
+    """An orderly stop releases the lease; the other leads with what was stored, also by a request that it passed on."""
     first, second = managers.add(), managers.add()
     first.start()
     leads(first)
     second.start()
     stands_by(second)
-    first.request("PUT", "/api/policies/global", {"thresholds": {"autoRespond": 77}})
+    token = (second.data / "admin.token").read_text().strip()
+    with httpx2.Client(
+        base_url=second.http,
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=60,
+        transport=httpx2.HTTPTransport(local_address="127.0.0.7"),
+    ) as client:
+        answer = client.put("/api/policies/global", json={"thresholds": {"autoRespond": 77}})
+        assert answer.status_code == httpx2.codes.OK
+    (entry,) = [each for each in first.get("/api/audit") if each["action"].startswith("policy")]
+    assert entry["address"] == "127.0.0.7"
     assert first.stop() == 0
     leads(second)
     assert second.get("/api/policies/global")["thresholds"]["autoRespond"] == 77

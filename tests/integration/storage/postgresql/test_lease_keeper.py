@@ -14,7 +14,9 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.postgresql
 
-TIMES = LeaseTimes(renew_every=0.4, retry_every=0.2, leads_for=3.0, free_after=4.0, read_every=0.2, read_gap=3.5)
+TIMES = LeaseTimes(
+    renew_every=0.4, retry_every=0.2, leads_for=3.0, free_after=4.0, read_every=0.2, read_gap=3.5, standstill=2.0
+)
 
 Start = Callable[[str], LeaseKeeper]
 
@@ -87,6 +89,16 @@ def test_lost_connections_move_no_leadership(start: Start, postgresql_address: D
     assert one.leads()
     assert one.tenure is not None
     assert one.tenure.epoch == 1
+
+
+def test_a_leader_that_hangs_is_followed(start: Start) -> None:
+    """A leader whose loop makes no step any more renews no more, though its keeper lives."""
+    one = start("a")
+    eventually(one.leads, what="the first leads")
+    two = start("b")
+    one.note_work()
+    eventually(two.leads, what="the second leads")
+    eventually(lambda: not one.leads(), what="the first does not")
 
 
 def test_a_deleted_lease_ends_the_leadership(start: Start, postgresql_address: DatabaseAddress) -> None:
