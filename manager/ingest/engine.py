@@ -85,6 +85,8 @@ class IngestEngine:
         agents: the agents by id.
         publisher: sends receipts and gathered heartbeats.
         acknowledge: called with the handles of stored messages, in the order of their arrival.
+        gather: seconds between two batches, for each process that shares the messages: batches then have the same size
+            with any number of processes, and a report costs the same. A report after a pause is stored at once.
     """
 
     def __init__(
@@ -97,7 +99,10 @@ class IngestEngine:
         agents: KnownAgents,
         publisher: Publisher,
         acknowledge: Callable[[list[Any]], None],
+        gather: float = 0.0,
     ) -> None:
+        self._gather = gather
+        self._next_batch = 0.0
         self._settings = settings
         self._store = store
         self._agents = agents
@@ -116,10 +121,15 @@ class IngestEngine:
         self.problem: str | None = None
         """Why nothing can be stored just now; None while it can."""
 
-    @property
-    def has_work(self) -> bool:
-        """Whether a step has work to do now."""
-        return len(self.inbox) > 0
+    def idle_for(self, now: float) -> float:
+        """Return the seconds until a step has work to do, if nothing arrives; at most those to the next hand-over."""
+        until = max(0.0, self._next_life - now)
+        if len(self.inbox):
+            until = min(until, 0.0 if self._is_due(now) else self._next_batch - now)
+        return min(until, LIFE_INTERVAL / 4)
+
+    def _is_due(self, now: float) -> bool:
+        return now >= self._next_batch or len(self.inbox) * 2 >= self._settings.batch_limit
 
     def share(self, processes: int) -> None:
         """Divide each agent's budget by the number of processes among which the broker splits its messages."""
@@ -175,6 +185,9 @@ class IngestEngine:
     def _store_batch(self, now: Instant) -> None:
         if self._batch is None:
             if not self._taken:
+                if not len(self.inbox) or not self._is_due(now.monotonic):
+                    return
+                self._next_batch = now.monotonic + self._gather * self._sharers
                 items = self.inbox.take(self._settings.batch_limit, 0)
                 self._taken = [item for item in items if not isinstance(item, Command)]
             self._agents.complete({message.identifier for message in self._taken})

@@ -43,6 +43,7 @@ log = structlog.get_logger(__name__)
 DEAF = 5.0
 """Seconds without a notification of its own after which a worker defers everything: its agents' keys may be old."""
 
+_GATHER = 0.05
 _LISTEN_EVERY = 1.0
 _CHECK_EVERY = 1.0
 _NO_SHARES = (
@@ -104,6 +105,7 @@ class IngestProcess:
             agents=self._agents,
             publisher=self._link,
             acknowledge=self._link.acknowledge,
+            gather=_GATHER,
         )
         self._link.attach(self.engine.inbox, self.engine)
 
@@ -141,7 +143,7 @@ class IngestProcess:
 
     def _step(self) -> None:
         takes = not self._is_deaf and self.engine.problem is None
-        self._link.poll(0.0 if takes and self.engine.has_work else LIFE_INTERVAL / 4)
+        self._link.poll(self.engine.idle_for(clock.read().monotonic) if takes else LIFE_INTERVAL / 4)
         now = clock.read()
         if self._is_deaf:
             self._withdraw("the database's notifications do not arrive")

@@ -247,3 +247,21 @@ def test_more_agents_than_the_cache_holds_are_loaded_again(leader: Bench) -> Non
         assert known.find(each) is not None
     assert asked == [[first], [second], [third], [first]]
     assert len(known) == 2
+
+
+def test_batches_are_gathered_among_several_processes(leader: Bench, stack: ExitStack) -> None:
+    """A report after a pause is stored at once; those behind it wait, the longer the more processes share them."""
+    worker, agent = a_worker(leader, stack), leader.enroll("web-1")
+    worker.engine._gather = 0.05
+    worker.engine.share(2)
+    worker.receive(topics.THREATS, agent, agent.threat(leader.wall))
+    assert leader.rows("SELECT count(*) FROM threat") == [(1,)]
+    worker.receive(topics.THREATS, agent, agent.threat(leader.wall))
+    assert 0.05 < worker.engine.idle_for(leader.now.monotonic) < 0.11
+    leader.elapsed += 0.09
+    worker.engine.step(leader.now)
+    assert leader.rows("SELECT count(*) FROM threat") == [(1,)]
+    leader.elapsed += 0.02
+    assert worker.engine.idle_for(leader.now.monotonic) == 0
+    worker.engine.step(leader.now)
+    assert leader.rows("SELECT count(*) FROM threat") == [(2,)]
