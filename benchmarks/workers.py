@@ -1,9 +1,9 @@
 """Measures ingest workers: CPU for each report in worker, leader and PostgreSQL, with one worker and with two.
 
 Run as ``python -m benchmarks.workers [--rate N] [--seconds S] [--rounds R] [--quick] [-o json]``. Simulated agents
-report at a fixed rate; one worker and two take turns on one leader, one PostgreSQL and one Mosquitto. What
-the processes use without reports is measured before each turn and left out. Locks that sessions wait for are sampled from
-`pg_stat_activity`. Heartbeats of 100,000 agents are handed over to an engine in this process.
+report at a fixed rate; one worker and two take turns on one leader, one PostgreSQL and one Mosquitto. The use without
+reports is measured before each turn and left out. Locks that sessions wait for are sampled from `pg_stat_activity`.
+Heartbeats of 100,000 agents are handed over to an engine in this process.
 """
 
 import argparse
