@@ -171,6 +171,7 @@ class Guard:
         if peer is not None:
             self._parts.enforcement.protect(peer)
         _log.info("session_open", agent_id=self._agent_id, session=session)
+        self._parts.kept.begin_session()
         self._heartbeat(now)
         self._poll_due = now + self._settings.policy_poll_interval
         self._parts.delivery.opened(link, self._agent_id, self._mac_key, now)
@@ -251,7 +252,7 @@ class Guard:
             trial_seconds_left=mode.seconds_left,
             enforced=self._enforced(),
             logins=parts.logins.take(),
-            receipt_mark=parts.kept.mark,
+            receipt_mark=parts.kept.mark_to_state(),
         )
         self._link.publish(HEARTBEAT, parts.liveness.heartbeat(self._agent_id, self._mac_key, fields))
 

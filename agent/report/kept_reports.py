@@ -22,6 +22,8 @@ KEPT_FOR = 86_400.0
 """Seconds that a report is kept after its first receipt, by the manager's clock."""
 
 _EXPIRY_INTERVAL = 600.0
+_STATED = 3
+"""The number of heartbeats of a session that state the latest mark from before it."""
 
 
 class KeptReports:
@@ -45,6 +47,7 @@ class KeptReports:
         self._time = time
         self._expiry_due: float | None = None
         self.recount()
+        self._to_state = _STATED if self._former_mark is not None else 0
 
     def recount(self) -> None:
         """Read the state from the database, at the start and after a failed transaction."""
@@ -53,9 +56,9 @@ class KeptReports:
         self._size, self._bytes = int(row[0]), int(row[1])
         row = connection.execute("SELECT COUNT(*) FROM kept_reports WHERE again").fetchone()
         self._again = int(row[0])
-        row = connection.execute("SELECT owner, generation, spread, mark FROM store_generation").fetchone()
-        state: tuple[str, int, float, str | None] = row or ("", 0, 0.0, None)
-        self._owner, self._generation, self._spread, self._mark = state
+        row = connection.execute("SELECT owner, generation, spread, mark, former_mark FROM store_generation").fetchone()
+        state: tuple[str, int, float, str | None, str | None] = row or ("", 0, 0.0, None, None)
+        self._owner, self._generation, self._spread, self._mark, self._former_mark = state
 
     def __len__(self) -> int:
         """Return the number of kept reports."""
@@ -71,10 +74,27 @@ class KeptReports:
         """Seconds over which the fleet's answers to the newest generation are spread."""
         return self._spread
 
-    @property
-    def mark(self) -> str | None:
-        """The mark of the latest receipt that had one."""
-        return self._mark
+    def begin_session(self) -> None:
+        """Have the next heartbeats state the latest mark of the time before, whatever receipts come meanwhile.
+
+        A receipt of a store that was restored would hide the mark that shows the loss; and a heartbeat may be lost. One
+        that an earlier session has not stated often enough is stated first.
+        """
+        if not self._to_state and self._mark is not None:
+            try:
+                with self._database.transaction() as connection:
+                    connection.execute("UPDATE store_generation SET former_mark = mark")
+            except sqlite3.Error as error:
+                _log.warning("receipt_mark_not_kept", reason=str(error))
+            self._former_mark = self._mark
+        self._to_state = _STATED if self._former_mark is not None else 0
+
+    def mark_to_state(self) -> str | None:
+        """Return the mark for the next heartbeat."""
+        if not self._to_state:
+            return self._mark
+        self._to_state -= 1
+        return self._former_mark
 
     def is_superseded(self, generation: int | None) -> bool:
         """Return whether a receipt names a generation before the newest one: its reports may be lost."""

@@ -72,6 +72,9 @@ MIGRATIONS = (
     CREATE TABLE store_generation (only INTEGER PRIMARY KEY CHECK (only = 1), owner TEXT NOT NULL,
         generation INTEGER NOT NULL DEFAULT 0, spread REAL NOT NULL DEFAULT 0, mark TEXT);
     """,
+    """
+    ALTER TABLE store_generation ADD COLUMN former_mark TEXT;
+    """,
 )
 
 

@@ -151,13 +151,29 @@ def test_reports_are_kept_for_a_day(keeper: Keeper) -> None:
     assert keeper.ids() == ["b"]
 
 
-def test_the_latest_mark_survives_a_restart(keeper: Keeper) -> None:
-    """The mark of the latest receipt is stated after a restart; a receipt without one changes nothing."""
+def test_the_latest_mark_is_stated(keeper: Keeper) -> None:
+    """Heartbeats state the mark of the latest receipt that had one, also after a restart."""
     keeper.receipted("a", mark="m1")
     keeper.receipted("b", mark="m2")
     keeper.receipted("c")
+    assert keeper.kept.mark_to_state() == "m2"
     keeper.start()
-    assert keeper.kept.mark == "m2"
+    assert keeper.kept.mark_to_state() == "m2"
+
+
+def test_a_session_states_the_mark_from_before_it_first(keeper: Keeper) -> None:
+    """Three heartbeats of a session state the mark from before it, and those after a kill again, until all have."""
+    keeper.receipted("a", mark="lost")
+    keeper.kept.begin_session()
+    assert keeper.kept.mark_to_state() == "lost"
+    keeper.receipted("b", mark="newer")
+    assert keeper.kept.mark_to_state() == "lost"
+    keeper.start()
+    keeper.kept.begin_session()
+    assert [keeper.kept.mark_to_state() for _ in range(4)] == ["lost", "lost", "lost", "newer"]
+    keeper.kept.begin_session()
+    keeper.receipted("c", mark="newest")
+    assert [keeper.kept.mark_to_state() for _ in range(4)] == ["newer", "newer", "newer", "newest"]
 
 
 def test_another_manager_gets_nothing(keeper: Keeper) -> None:
@@ -167,7 +183,7 @@ def test_another_manager_gets_nothing(keeper: Keeper) -> None:
     keeper.kept.pin(TrustedKeys("k" * 43))
     assert keeper.ids() == ["a"]
     keeper.kept.pin(TrustedKeys("o" * 43))
-    assert (keeper.ids(), keeper.kept.mark) == ([], None)
+    assert (keeper.ids(), keeper.kept.mark_to_state()) == ([], None)
     assert keeper.kept.hear(StoreGeneration(number=3)) == 0
 
 
@@ -184,7 +200,7 @@ def test_a_failed_transaction_counts_for_nothing(keeper: Keeper) -> None:
     with pytest.raises(sqlite3.OperationalError):
         keeper.outbox.settle(["b"], [], 0.0, failing)
     keeper.kept.recount()
-    assert (len(keeper.kept), keeper.kept.mark, len(keeper.outbox)) == (1, "m1", 1)
+    assert (len(keeper.kept), keeper.kept.mark_to_state(), len(keeper.outbox)) == (1, "m1", 1)
 
 
 def test_a_full_disk_drops_kept_reports_first(keeper: Keeper) -> None:
