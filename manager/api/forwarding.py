@@ -28,9 +28,9 @@ _VALID = 300.0
 _PARTS = 5
 _HOP_BY_HOP = frozenset({
     b"connection", b"expect", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
-    b"trailer", b"transfer-encoding", b"upgrade",
+    b"trailer", b"transfer-encoding", b"upgrade", b"date",
 })  # fmt: skip
-"""Headers of one connection, which are not passed on (RFC 9110, section 7.6.1)."""
+"""Headers of one connection, which are not passed on (RFC 9110, section 7.6.1), and the date, which the server adds."""
 
 _CONNECT_TIMEOUT = 2.0
 _ANSWER_TIMEOUT = 120.0

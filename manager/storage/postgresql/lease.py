@@ -5,9 +5,10 @@ The rules are those of `manager.domain.lease`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 from psycopg.errors import LockNotAvailable
 
@@ -69,6 +70,14 @@ _LINK: dict[str, str | int] = {
     "keepalives_count": 3,
     "application_name": "panguard lease",
 }
+
+
+_ANSWER = 5.0
+"""Seconds that an answer is waited for; the server ends a statement after three."""
+
+_LOOK_EVERY = 0.1
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +186,17 @@ class LeaseTable:
 
     def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         password: dict[str, str] = {} if self._address.password is None else {"password": self._address.password}
-        connection = psycopg.connect(make_conninfo(self._address.url, **_LINK, **password), autocommit=True)
+        connection = _BoundedConnection.connect(make_conninfo(self._address.url, **_LINK, **password), autocommit=True)
         connection.execute(_SESSION)
         return connection
+
+
+class _BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that waits for each answer for a bounded time: a proxy can hold one open whose server is gone."""
+
+    def wait(self, gen: PQGen[T], interval: float = _LOOK_EVERY, timeout: float | None = _ANSWER) -> T:
+        """Wait for an answer; raise OperationalError if none comes in time."""
+        return super().wait(gen, interval, timeout)
 
 
 class _LockedError(StoreUnavailable):

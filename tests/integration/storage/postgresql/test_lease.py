@@ -13,6 +13,7 @@ from manager.storage.postgresql.address import DatabaseAddress
 from manager.storage.postgresql.lease import Fence, LeaseTable, Member
 from tests.support.lease_history import Operation, is_linearizable
 from tests.support.postgresql import Postgresql
+from tests.support.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.postgresql
 
@@ -135,6 +136,20 @@ def test_managers_are_announced_and_withdrawn(lease: LeaseTable) -> None:
     assert Member(**{name: getattr(found, name) for name in Member.__slots__ if name != "age"}) == one
     lease.withdraw("m1")
     assert lease.members() == []
+
+
+def test_a_connection_that_is_held_open_is_given_up(
+    postgresql_cluster: Postgresql, postgresql_address: DatabaseAddress
+) -> None:
+    """Behind a proxy that carries nothing any more a call ends with an error, and the next one has a new connection."""
+    with TcpProxy(postgresql_cluster.port) as road:
+        url = postgresql_address.url.replace(f":{postgresql_cluster.port}/", f":{road.port}/")
+        lease = LeaseTable(DatabaseAddress(url))
+        assert lease.read()[0].epoch == 0
+        with road.holding(to_server=False, to_client=True), pytest.raises(StoreUnavailable):
+            lease.read()
+        assert lease.read()[0].epoch == 0
+        lease.close()
 
 
 class Client:

@@ -101,6 +101,28 @@ def test_a_leader_that_hangs_is_followed(start: Start) -> None:
     eventually(lambda: not one.leads(), what="the first does not")
 
 
+@pytest.mark.parametrize("step", [3600, -3600])
+def test_a_clock_of_the_database_that_steps_moves_no_leadership(
+    start: Start, postgresql_address: DatabaseAddress, step: int
+) -> None:
+    """With every time in the database an hour off, the same manager leads, and the managers are known again."""
+    one = start("a")
+    eventually(one.leads, what="the first leads")
+    two = start("b")
+    eventually(lambda: two.leader() is not None, what="the second knows the first")
+    with psycopg.connect(postgresql_address.url, autocommit=True) as connection:
+        connection.execute("UPDATE lease SET since = since + %s", (step,))
+        connection.execute("UPDATE manager SET seen_at = seen_at + %s", (step,))
+    tenure = one.tenure
+    assert tenure is not None
+    beat = tenure.row.beat
+    eventually(lambda: tenure.row.beat >= beat + 5, what="five renewals")
+    eventually(lambda: two.leader() is not None, what="the second knows the first again")
+    assert one.leads()
+    assert not two.leads()
+    assert tenure.epoch == 1
+
+
 def test_a_deleted_lease_ends_the_leadership(start: Start, postgresql_address: DatabaseAddress) -> None:
     """A holder that does not find its row has lost the lease for good."""
     one = start("a")
