@@ -20,7 +20,7 @@ from manager.storage.moved_store import Move, move_of, moved_sentence
 from manager.storage.postgresql.address import DatabaseAddress
 from manager.storage.postgresql.partitions import partition_length
 from manager.storage.sealed_values import SealedValues, open_secrets
-from manager.storage.store_copy.copying import TableCopy, Watch, compare_store, copy_store, unfit_rows
+from manager.storage.store_copy.copying import RowCheck, TableCopy, Watch, check_rows, compare_store, copy_store
 from manager.storage.store_copy.postgresql_target import PostgresqlTarget, TargetTaken, open_target
 from manager.storage.store_copy.sqlite_source import SqliteSource
 
@@ -38,7 +38,7 @@ class StoreMigration(NamedTuple):
         rows: The number of rows.
         copied_before: The number of rows that an earlier run had copied.
         tables: What was compared.
-        unfit: The rows that PostgreSQL cannot hold as they are, the first 20.
+        check: The rows that PostgreSQL cannot hold as they are; None where they were not looked for.
     """
 
     store_id: str | None
@@ -46,7 +46,7 @@ class StoreMigration(NamedTuple):
     rows: int
     copied_before: int = 0
     tables: tuple[TableCopy, ...] = ()
-    unfit: tuple[str, ...] = ()
+    check: RowCheck | None = None
 
 
 def move_store(
@@ -56,6 +56,7 @@ def move_store(
     watch: Watch,
     *,
     retention: float = 86_400.0,
+    replacing: bool = False,
 ) -> StoreMigration:
     """Move the store to a database; the store stays, read-only and marked. Ended at any point it can be repeated.
 
@@ -65,6 +66,7 @@ def move_store(
         address: the database: empty, or with the beginning of this store's copy.
         watch: is told of the progress.
         retention: the seconds for which threats are kept, which give their partitions.
+        replacing: whether texts that PostgreSQL cannot hold may be changed in the copy.
 
     Raises:
         DataDirectoryInUse: a manager runs.
@@ -79,18 +81,21 @@ def move_store(
         with SqliteSource(data.store) as source, open_target(address) as target:
             rows = sum(source.counts().values())
             watch("rows", rows)
+            check = check_rows(source, watch, replacing=True) if replacing else None
             target.claim(store_id, source.fingerprint())
             length = partition_length(retention)
             target.make_partitions(source.times_of_receipt(length)[:_PARTITIONS], length)
-            before = copy_store(source, target, watch)
+            before = copy_store(source, target, watch, replacing=replacing)
             tables = compare_store(source, target, watch)
             target.complete(lambda copy_id: source.mark_moved(Move(str(address), copy_id, time.time())))
             target.analyze()
             source.make_read_only()
-        return StoreMigration(store_id, is_moved=True, rows=rows, copied_before=before, tables=tuple(tables))
+        return StoreMigration(store_id, True, rows, before, tuple(tables), check)
 
 
-def check_move(directory: Path, key_file: Path | None, address: DatabaseAddress, watch: Watch) -> StoreMigration:
+def check_move(
+    directory: Path, key_file: Path | None, address: DatabaseAddress, watch: Watch, *, replacing: bool = False
+) -> StoreMigration:
     """Check whether the store can be moved to a database, row by row; changes neither.
 
     Raises:
@@ -108,7 +113,8 @@ def check_move(directory: Path, key_file: Path | None, address: DatabaseAddress,
             target.require_free(store_id or "")
             rows = sum(source.counts().values())
             watch("rows", rows)
-            return StoreMigration(store_id, is_moved=False, rows=rows, unfit=tuple(unfit_rows(source, watch)))
+            check = check_rows(source, watch, replacing=replacing)
+            return StoreMigration(store_id, is_moved=False, rows=rows, check=check)
 
 
 @contextmanager

@@ -46,6 +46,13 @@ def migrate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="check the key file, the database and every row, and change nothing")
     ] = False,
+    replace_invalid_text: Annotated[
+        bool,
+        typer.Option(
+            "--replace-invalid-text",
+            help="put U+FFFD in the place of what PostgreSQL holds in no text (NUL, invalid UTF-8), and list such rows",
+        ),
+    ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Move the store to PostgreSQL; no manager may run.
@@ -66,18 +73,20 @@ def migrate(
         raise CommandFailed(ExitCode.FAILURE, str(error)) from error
     with ExitStack() as stack:
         watch = _Bars(stack).watch if output is Output.TABLE else _unwatched
-        done = _run(settings, address, watch, dry_run=dry_run)
+        done = _run(settings, address, watch, dry_run=dry_run, replacing=replace_invalid_text)
     if output is Output.JSON:
         from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
 
         print_json(_record(done, address, dry_run=dry_run))
     else:
         _print(done, address, settings.data_dir)
-    if done.unfit:
+    if done.check and done.check.unfit:
         raise typer.Exit(ExitCode.FAILURE)
 
 
-def _run(settings: "Settings", address: "DatabaseAddress", watch: "Watch", *, dry_run: bool) -> "StoreMigration":
+def _run(
+    settings: "Settings", address: "DatabaseAddress", watch: "Watch", *, dry_run: bool, replacing: bool
+) -> "StoreMigration":
     from manager.errors import DataDirectoryInUse, SetupError  # noqa: PLC0415 -- as above
     from manager.storage.store_copy.postgresql_target import TargetTaken  # noqa: PLC0415 -- imports psycopg
     from manager.store_migration import check_move, move_store  # noqa: PLC0415 -- the same
@@ -85,8 +94,9 @@ def _run(settings: "Settings", address: "DatabaseAddress", watch: "Watch", *, dr
     directory, key_file = settings.data_dir, settings.key_file
     try:
         if dry_run:
-            return check_move(directory, key_file, address, watch)
-        return move_store(directory, key_file, address, watch, retention=settings.threat_retention)
+            return check_move(directory, key_file, address, watch, replacing=replacing)
+        retention = settings.threat_retention
+        return move_store(directory, key_file, address, watch, retention=retention, replacing=replacing)
     except DataDirectoryInUse as error:
         sentence = f"a manager runs on {settings.data_dir}: stop it by `panguard manager stop`, and run this again"
         raise CommandFailed(ExitCode.CONFLICT, sentence) from error
@@ -134,15 +144,21 @@ def _record(done: "StoreMigration", address: "DatabaseAddress", *, dry_run: bool
         "rows": done.rows,
         "copiedBefore": done.copied_before,
         "tables": [{"table": each.name, "rows": each.rows, "digest": each.digest} for each in done.tables],
-        "unfit": list(done.unfit),
+        "unfit": done.check.unfit if done.check else [],
+        "replaced": done.check.replaced if done.check else [],
     }
 
 
 def _print(done: "StoreMigration", address: "DatabaseAddress", directory: Path) -> None:
     from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load
 
-    if done.unfit:
-        print_lines(*done.unfit, "PostgreSQL cannot hold these rows as they are: mend or delete them in the store.")
+    if done.check and done.check.replaced:
+        changed = f"{counted(done.check.replaced_count, 'row')} with U+FFFD in the copy for what PostgreSQL cannot hold"
+        print_lines(*done.check.replaced, f"{changed}.")
+    if done.check and done.check.unfit:
+        print_lines(
+            *done.check.unfit, "PostgreSQL cannot hold these rows as they are: mend or delete them in the store."
+        )
     elif not done.is_moved:
         print_lines(f"{counted(done.rows, 'row')} can be moved to {address}; nothing was changed.")
     elif not done.tables:

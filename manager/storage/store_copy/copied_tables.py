@@ -100,15 +100,23 @@ class CopiedTable(NamedTuple):
         names = [column.name for column in self.columns]
         return tuple(row[names.index(name)] for name in self.key)
 
-    def fitting(self, row: Row) -> Row:
+    def fitting(self, row: Row, *, replacing: bool = False) -> Row:
         """Return a row of SQLite with the values that PostgreSQL gives back for it.
 
-        Raises:
-            RowUnfit: PostgreSQL cannot hold it as it is.
-        """
-        return tuple(self._fitting(row, column, value) for column, value in zip(self.columns, row, strict=True))
+        Args:
+            row: the row.
+            replacing: whether a text outside the key may be changed: U+FFFD stands for each NUL, and for bytes that
+                are not UTF-8.
 
-    def _fitting(self, row: Row, column: Column, value: Any) -> Any:
+        Raises:
+            RowUnfit: PostgreSQL cannot hold it so.
+        """
+        return tuple(
+            self._fitting(row, column, value, replacing=replacing)
+            for column, value in zip(self.columns, row, strict=True)
+        )
+
+    def _fitting(self, row: Row, column: Column, value: Any, *, replacing: bool) -> Any:
         kind: type[Any] = column.kind
         if type(value) is kind and (kind is not str or "\0" not in value):
             return value
@@ -116,12 +124,19 @@ class CopiedTable(NamedTuple):
             return None
         if kind is bool and type(value) is int and value in (0, 1):
             return value == 1
+        if replacing and kind is str and isinstance(value, (str, InvalidText)) and column.name not in self.key:
+            text = value if isinstance(value, str) else value.decode(errors="replace")
+            return text.replace("\0", REPLACEMENT)
         raise RowUnfit(self.place(self.key_of(row), column.name), _reason(kind, value))
 
     def place(self, key: Iterable[Any], column: str | None = None) -> str:
         """Return the name of a row, or of a column of it."""
         named = ", ".join(f"{name} {value!r}" for name, value in zip(self.key, key, strict=True))
         return f"table {self.name}, row with {named}" + (f", column {column}" if column else "")
+
+
+REPLACEMENT = "\ufffd"
+"""The character that stands for what a text could not keep."""
 
 
 class InvalidText(bytes):

@@ -19,6 +19,7 @@ from manager.storage.postgresql.migrate import migrate_postgresql
 from manager.storage.queries import StoreQueries
 from manager.storage.store_copy import postgresql_target
 from manager.storage.store_copy.copied_tables import COPIED_TABLES
+from manager.storage.store_copy.copying import RowCheck
 from manager.storage.store_copy.postgresql_target import TargetTaken
 from manager.store_migration import StoreMigration, check_move, move_store
 from tests.support.engine import START
@@ -233,7 +234,7 @@ def test_a_dry_run_changes_nothing(stopped: Path, postgresql_empty: DatabaseAddr
     before = (stopped / "panguard.db").read_bytes()
     checked = check_move(stopped, None, postgresql_empty, unwatched)
     assert not checked.is_moved
-    assert checked.unfit == ()
+    assert checked.check == RowCheck([], [])
     assert (stopped / "panguard.db").read_bytes() == before
     assert execute(postgresql_empty, "SELECT to_regclass('schema_migration')") == [(None,)]
     assert move(stopped, postgresql_empty).rows == checked.rows

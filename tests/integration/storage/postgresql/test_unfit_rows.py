@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from manager.errors import SetupError
 from manager.storage.connection import close_store, open_store
 from manager.storage.postgresql.address import DatabaseAddress
-from manager.storage.store_copy.copying import compare_store, copy_store
+from manager.storage.store_copy.copying import RowCheck, compare_store, copy_store
 from manager.storage.store_copy.postgresql_target import open_target
 from manager.storage.store_copy.sqlite_source import SqliteSource
 from manager.store_migration import check_move, move_store
@@ -89,7 +89,8 @@ def test_a_row_that_does_not_fit_is_named(
         move_store(stopped, None, DatabaseAddress("postgresql://127.0.0.1:1/none"), unwatched)
     write(path, statement)
     checked = check_move(stopped, None, postgresql_empty, unwatched)
-    assert checked.unfit[0] == place
+    assert checked.check is not None
+    assert checked.check.unfit[0] == place
     with pytest.raises(SetupError, match="The store stays as it was") as raised:
         move_store(stopped, None, postgresql_empty, unwatched)
     assert place in str(raised.value)
@@ -131,6 +132,62 @@ def test_a_row_that_the_server_alone_refuses_is_named(
     with pytest.raises(SetupError, match=words):
         move_store(stopped, None, postgresql_empty, unwatched)
     close_store(open_store(stopped / "panguard.db"))
+
+
+def test_texts_are_replaced_where_that_is_wanted(stopped: Path, postgresql_empty: DatabaseAddress) -> None:
+    """Each such row is listed, nothing else is changed, and a key or another kind of value is never replaced."""
+    path = stopped / "panguard.db"
+    write(
+        path,
+        "UPDATE dead_letter SET reason = 'a' || char(0) || 'b'",
+        "UPDATE agent SET policy_error = CAST(x'61c32862eda08063' AS TEXT) WHERE number = 2",
+    )
+    checked = check_moved(stopped, postgresql_empty)
+    assert (checked.unfit, checked.replaced_count) == ([], 2)
+    moved = move_store(stopped, None, postgresql_empty, unwatched, replacing=True)
+    assert moved.check == checked
+    assert checked.replaced[0].startswith("table agent, row with number 2, column policy_error: its text is not UTF-8")
+    copied = database_rows(postgresql_empty)
+    assert "a\ufffdb" in str(copied["dead_letter"])
+    assert "a\ufffd(b\ufffd\ufffd\ufffdc" in str(copied["agent"])
+    write_unlocked(
+        path,
+        "UPDATE dead_letter SET reason = 'a\ufffdb'",
+        "UPDATE agent SET policy_error = 'a\ufffd(b\ufffd\ufffd\ufffdc' WHERE number = 2",
+    )
+    assert copied == store_rows(path)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO recognized_threat VALUES ('a' || char(0), 'ag', 1.0, 'x', NULL)",
+        "UPDATE agent SET hostname = x'00ff' WHERE number = 2",
+    ],
+)
+def test_what_is_no_text_or_a_key_is_not_replaced(
+    stopped: Path, postgresql_empty: DatabaseAddress, statement: str
+) -> None:
+    """Another key would be another row, and bytes in the place of a text are no text."""
+    write(stopped / "panguard.db", statement)
+    assert len(check_moved(stopped, postgresql_empty).unfit) == 1
+    with pytest.raises(SetupError, match="The store stays as it was"):
+        move_store(stopped, None, postgresql_empty, unwatched, replacing=True)
+
+
+def check_moved(stopped: Path, address: DatabaseAddress) -> RowCheck:
+    """Return the check of a move that may replace texts."""
+    with pytest.raises(SetupError):  # seals the store
+        move_store(stopped, None, DatabaseAddress("postgresql://127.0.0.1:1/none"), unwatched)
+    check = check_move(stopped, None, address, unwatched, replacing=True).check
+    assert check is not None
+    return check
+
+
+def write_unlocked(path: Path, *statements: str) -> None:
+    """Write to a store that was moved."""
+    path.chmod(0o600)
+    write(path, *statements)
 
 
 def test_a_damaged_store_is_not_moved(stopped: Path, postgresql_empty: DatabaseAddress) -> None:
