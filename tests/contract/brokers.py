@@ -16,6 +16,7 @@ from manager.domain.agents.agent import digest
 from manager.engine.commands.requests import RemoveAgent
 from manager.provisioning.plugin_commands import delete_client
 from manager.provisioning.roles import CONTROL
+from manager.storage.location import location_record
 from tests.support.engine import Bench
 from tests.support.production_mosquitto import ProductionMosquitto
 from tests.support.simulated import SimulatedAgent
@@ -111,7 +112,7 @@ def _hardened(bench: Bench, removed: SimulatedAgent, queue_bytes: int | None) ->
         "registration": {"sha256": digest("registration").hex(), "role": "registration"},
         observer.username: {"sha256": digest(observer.password).hex(), "role": "observer"},
     }
-    access = {"store": str(bench.directory / "panguard.db"), "users": users}
+    access = {"store": location_record(bench.directory / "panguard.db"), "users": users}
     limits = {} if queue_bytes is None else {"limits": {"queue_bytes": queue_bytes}}
     broker = EmbeddedBroker(
         {"host": "127.0.0.1", "port": 0, "access": access, **limits}, module="manager.broker_process"

@@ -15,13 +15,16 @@ from manager.engine.settings import EngineSettings
 from manager.ingest.engine import IngestEngine
 from manager.ingest.known_agents import KnownAgents
 from manager.ingest.report_store import INGESTED, ReportStore
+from manager.storage.postgresql.backend import AGENTS_CHANGED
 from manager.storage.postgresql.connection import open_writer
+from manager.storage.postgresql.listener import Listener
 from schemas import topics
 from schemas.topics import Topic
 from tests.support.engine import Bench, RecordingPublisher
 from tests.support.migrated_store import address_of, stores_in
 from tests.support.postgresql import Postgresql
 from tests.support.simulated import SimulatedAgent
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.postgresql
 
@@ -265,3 +268,26 @@ def test_batches_are_gathered_among_several_processes(leader: Bench, stack: Exit
     assert worker.engine.idle_for(leader.now.monotonic) == 0
     worker.engine.step(leader.now)
     assert leader.rows("SELECT count(*) FROM threat") == [(2,)]
+
+
+def test_workers_hear_of_changed_keys_and_removals(leader: Bench, stack: ExitStack) -> None:
+    """The commit of a registration with another key, or of a removal, names the agent to who listens; others do not."""
+    heard: list[tuple[str, str]] = []
+    address = address_of(leader.directory / "panguard.db")
+    listener = Listener(address, (AGENTS_CHANGED,), lambda channel, text: heard.append((channel, text)), interval=1.0)
+    stack.callback(listener.stop)
+    listener.start()
+    eventually(lambda: heard == [("", "")], 60, "it listens")
+    agent = leader.enroll("web-1")
+    eventually(lambda: (AGENTS_CHANGED, agent.agent_id) in heard, 60, "a new agent")
+    heard.clear()
+    leader.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(leader.wall))
+    leader.pass_time(6)
+    other = SimulatedAgent("web-1", agent.token, agent.seal_key, uptime_from=leader.wall)
+    leader.elapsed += 60
+    leader.register(other)
+    eventually(lambda: heard, 60, "another key")
+    assert heard == [(AGENTS_CHANGED, agent.agent_id)]
+    leader.ask(RemoveAgent(agent.agent_id, "test"))
+    eventually(lambda: len(heard) == 2, 60, "the removal")
+    assert heard[1] == (AGENTS_CHANGED, agent.agent_id)
