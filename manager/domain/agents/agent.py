@@ -1,10 +1,17 @@
-"""The agent record: identity, credential, state, vitals, policy in force."""
+"""The agent record: identity, credential, state, vitals, policy in force.
+
+A fleet has many records of these kinds. They refer to nothing that refers back, so they do without the header that
+Python's collector of cyclic garbage needs in each object (`gc=False`).
+"""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from hmac import compare_digest
 from typing import Literal
+
+from msgspec import Struct, field
 
 from manager.domain.agents.clock_offset import ClockOffset, Untimely
 from manager.domain.agents.condition import Condition
@@ -66,15 +73,20 @@ class Host:
 _SECRET = 32
 
 
-@dataclass(slots=True)
-class Credential:
+class Credential(Struct, eq=False, gc=False):
     """Keys that verify an agent's messages and HTTP requests; all are derived from the agent's secret."""
 
     keys: bytes
     """The secret and the MAC key, in one object: a fleet has many of them."""
     http_digest: bytes
-    is_stored: bool = field(default=False, compare=False)
-    """Whether the store has it; it is written once."""
+    is_stored: bool = False
+    """Whether the store has it; it is written once. Equal credentials may differ in it."""
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether the keys are equal."""
+        return isinstance(other, Credential) and compare_digest(self.keys, other.keys)
+
+    __hash__ = None  # type: ignore[assignment]  # as of any record that changes
 
     @property
     def secret(self) -> bytes:
@@ -125,8 +137,7 @@ LARGEST_COUNT = 2**53 - 1
 """The maximum count of the wire contract, which every JSON parser reads exactly."""
 
 
-@dataclass(slots=True)
-class Vitals:
+class Vitals(Struct, gc=False):
     """The values of the newest heartbeat."""
 
     cpu: float | None = None
@@ -148,8 +159,7 @@ class Vitals:
         self.events_total = min(self.events_total + processed, LARGEST_COUNT) if total is None else total
 
 
-@dataclass(slots=True)
-class InForce:
+class InForce(Struct, gc=False):
     """The policy in force according to the agent's own statement."""
 
     version: int = 0
@@ -187,8 +197,7 @@ OperatorSet = Literal["tags", "site"]
 """A member of an agent that an operator may set."""
 
 
-@dataclass(slots=True)
-class Agent:
+class Agent(Struct, gc=False):
     """One agent. `number` is its primary key in the store; times are seconds since 1970 unless named monotonic."""
 
     number: int
@@ -214,7 +223,7 @@ class Agent:
     """The newest report, if it does not count because of its time; kept in memory only."""
     reports_logins: bool = False
     """Whether a heartbeat since the manager's start reported logins, even none; kept in memory only."""
-    is_watched: bool = field(default=False, compare=False)
+    is_watched: bool = False
     """Whether the liveness rules will look at it by themselves; kept in memory only."""
     stamp: RegistrationStamp | None = None
     vitals: Vitals = field(default_factory=Vitals)

@@ -7,9 +7,10 @@ A guard sends a heartbeat before it empties its outbox, so the offset is known b
 section 2, "Event time").
 """
 
-from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
+
+from msgspec import Struct
 
 STEP = 2.0
 """Seconds by which sentAt - uptime may move before the agent's clock counts as stepped."""
@@ -38,8 +39,7 @@ class Untimely(NamedTuple):
         return f"the clock of {hostname} is {seconds} s behind the manager's, or its report waited as long"
 
 
-@dataclass(slots=True)
-class ClockOffset:
+class ClockOffset(Struct, gc=False):
     """The offset of one agent's clock; kept across sessions and restarts.
 
     `seconds` is added to the agent's time to get the manager's time; None while it is unknown. `origin` is

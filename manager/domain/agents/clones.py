@@ -9,6 +9,8 @@ Only with two living instances do both start times return, each after the other.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from manager.domain.instant import Instant
 
 SAME = 0.5
@@ -45,8 +47,7 @@ class _Instance:
     """Monotonic time at which it last sent a message after another instance had sent one."""
 
 
-@dataclass(slots=True)
-class _Track:
+class _Track(Struct, gc=False):
     """The current instance, and the others; most agents have none, and one object is all that they cost."""
 
     session: int

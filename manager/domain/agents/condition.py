@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from itertools import accumulate
@@ -92,8 +91,7 @@ def _shared(measures: EnforcedMeasures) -> EnforcedMeasures:
     return measures
 
 
-@dataclass(slots=True)
-class Condition:
+class Condition(Struct, gc=False):
     """The newest statement of an agent. A member is None where the agent does not state it, as older guards do."""
 
     health: str | None = None

@@ -11,6 +11,8 @@ from itertools import count
 from typing import Any, Literal
 from weakref import WeakValueDictionary
 
+from msgspec import Struct
+
 from manager.domain.policies.diff import is_urgent
 from manager.domain.policies.explain import DEFAULT, Explained, Source, explain, raised
 from manager.domain.policies.groups import Placement, PolicyGroup, PolicyGroups
@@ -47,8 +49,7 @@ class ResolvedPolicy:
     under: "ResolvedPolicy | None" = field(default=None, repr=False)
 
 
-@dataclass(slots=True)
-class EffectivePolicy:
+class EffectivePolicy(Struct, gc=False):
     """One agent's policy. `version` is the revision that last changed its digest; `published` after the PUBACK.
 
     `urgent` is true where an unpublished change must reach the agent at once, over HTTP too.
@@ -248,8 +249,7 @@ class Policies:
         if scope.kind == "global":
             return list(self.effective)
         if scope.kind == "organization":
-            found = (each for each in self.effective.values() if each.placement.organization_id == scope.target)
-            return [policy.agent_id for policy in found]
+            return [each.agent_id for each in self.effective.values() if each.placement.organization_id == scope.target]
         if scope.kind == "group":
             earlier = (policy.agent_id for policy in self.effective.values() if scope.target in policy.groups)
             return list(dict.fromkeys((*earlier, *self.members(scope.target))))

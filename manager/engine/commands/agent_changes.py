@@ -1,6 +1,7 @@
 """Changes of agents by operators: tags, site and organization; removal of agents that are not heard of any more."""
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -50,7 +51,7 @@ def change_agent(context: Context, request: ChangeAgent) -> str:
         NotFound: there is no such agent.
     """
     agent, batch, fleet = find_agent(context, request.agent_id), context.batch, context.fleet
-    before, revert = placement_of(agent), partial(_put_back, former=replace(agent))
+    before, revert = placement_of(agent), partial(_put_back, former=copy(agent))
     _check_size(context, agent, request)
     organization_id = request.organization_id or agent.organization_id
     if organization_id != agent.organization_id and not fleet.registry.move(agent, organization_id):
