@@ -3,7 +3,6 @@
 import json
 import random
 import time
-from pathlib import Path
 
 from benchmarks.load import Sender
 from manager.domain.agents.agent import Agent, Door, Host, InForce, State, credential_of
@@ -13,11 +12,11 @@ from manager.domain.policies.fleet_policies import Policies
 from manager.domain.policies.groups import Placement
 from manager.engine.batch import AuditEntry, Changes, ThreatRow
 from manager.runtime import clock
-from manager.storage import tables
-from manager.storage.connection import open_store
-from manager.storage.migrate import migrate
+from manager.storage.location import StoreLocation
+from manager.storage.opening import open_migrated_store
 from manager.storage.store import PeeweeStore
 from schemas.keys import AgentKeys, new_secret
+from schemas.model import iso
 
 DAY = 86_400
 IN_ONE = 500
@@ -44,7 +43,7 @@ class LargeStore:
     """A large store and its agents' senders.
 
     Args:
-        path: its file.
+        path: its file, or the address of an empty database.
         store_key: encrypts the agents' keys.
         agents: the number of agents; three in a hundred are stale, two offline.
         threats: the number of threats of the last day. The last quarter of an hour has none: threats that the
@@ -53,14 +52,12 @@ class LargeStore:
     """
 
     def __init__(
-        self, path: Path, store_key: bytes, agents: int, threats: int, organizations: int = ORGANIZATIONS
+        self, path: StoreLocation, store_key: bytes, agents: int, threats: int, organizations: int = ORGANIZATIONS
     ) -> None:
         self._organizations = organizations
         self._path, self._store_key = path, store_key
-        database = open_store(path)
-        tables.database.initialize(database)
-        migrate(database, path)
-        self._store = PeeweeStore(database, store_key)
+        database = open_migrated_store(path)
+        self._store = PeeweeStore(database, store_key, threat_retention=DAY)
         self._random = random.Random(1)  # noqa: S311 -- figures, no secrets
         self._agents = agents
         self._number = 0
@@ -82,8 +79,7 @@ class LargeStore:
 
     def store_run(self) -> None:
         """Store a threat of each agent within the last minute, all with one technique, and no incident."""
-        database = open_store(self._path)
-        tables.database.initialize(database)
+        database = open_migrated_store(self._path)
         now = clock.read().wall
         threats = [self._threat(now - 60 * number / self._agents) for number in range(self._agents)]
         rows = [row._replace(agent_number=number) for number, row in enumerate(threats, 1)]
@@ -122,6 +118,7 @@ class LargeStore:
             type_ = RARE
         document = {
             "id": f"t-{self._number:08x}",
+            "timestamp": iso(at),
             "threat": {"type": type_, "confidence": 90, "evidence": {"sourceIp": address}},
             "response": "block_ip",
         }  # fmt: skip

@@ -2,6 +2,7 @@
 
 Run as ``python -m benchmarks.queries [--quick] [-o json]``: 10,000 agents, 1,000,000 threats of the last day. A
 second process sends the queries over HTTP; engine, HTTP door and reading threads are one process, as in a manager.
+With ``--database URL``, an empty PostgreSQL database, the queries of both systems are compared without HTTP instead.
 """
 
 import argparse
@@ -24,10 +25,11 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import interpreter
+from benchmarks import interpreter, query_systems
 from benchmarks.http import HttpCore
 from benchmarks.ingested import Ingest
 from benchmarks.large_store import RARE, LargeStore
+from manager.storage.postgresql.address import database_address
 from manager.storage.queries.reader import cursor_after
 from schemas.keys import ManagerKeyring
 from schemas.model import iso
@@ -59,12 +61,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure and print; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smoke run of seconds; its figures mean little")
+    parser.add_argument("--database", metavar="URL", help="an empty PostgreSQL database to compare SQLite with")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     options = parser.parse_args(arguments)
     interpreter.announce()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         agents, threats = (200, 20_000) if options.quick else (10_000, 1_000_000)
+        if options.database is not None:
+            compared, stored = query_systems.compare(Path(name), database_address(options.database), agents, threats)
+            Console().print(query_systems.table(compared))
+            Console().print(stored)
+            return 0
         figures, rates = measure(Path(name), agents, threats)
     if options.output == "json":
         sys.stdout.write(json.dumps({"figures": [asdict(figure) for figure in figures], **rates}, indent=2) + "\n")

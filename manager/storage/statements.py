@@ -59,6 +59,19 @@ class Statements:
         """Return all rows that a statement selects."""
         return list(self._database.execute_sql(self._sql[name], params).fetchall())
 
+    def rows_of_each(self, name: str, params: Iterable[Params]) -> list[list[tuple[Any, ...]]]:
+        """Return the rows that a statement selects with each of several parameters.
+
+        PostgreSQL is sent all of them at once, for each wait for an answer takes longer than the statement.
+        """
+        if system_of(self._database) == "sqlite":
+            return [self.rows(name, each) for each in params]
+        with __exception_wrapper__:
+            connection = self._database.connection()
+            with connection.pipeline():
+                cursors = [connection.execute(self._sql[name], each) for each in params]
+                return [cursor.fetchall() for cursor in cursors]
+
     def each(self, name: str, params: Params = ()) -> Iterator[tuple[Any, ...]]:
         """Yield the rows that a statement selects, reading each on demand."""
         yield from self._database.execute_sql(self._sql[name], params)

@@ -37,7 +37,7 @@ from tests.support.store_answers import Subjects, answers, archive_answers
 
 pytestmark = pytest.mark.postgresql
 
-_OWN = ("commit_mark", "checkpoint_")
+_OWN = ("commit_mark", "decided_sequences", "checkpoint_")
 """The beginnings of single values that are a system's own; PostgreSQL uses no number of a deleted row again."""
 
 _COMMIT = PeeweeStore.commit

@@ -32,8 +32,14 @@ _CONNECTING = {  # a peer that vanished is noticed within about ten seconds, in 
     "target_session_attrs": "read-write",  # of several servers in the URL the one that is not a replica
     "application_name": "panguard",
 }
+_PREPARED = 300
+"""The number of statements that a session keeps planned."""
+
 _SESSION = {
     "timezone": "'UTC'",
+    "jit": "off",  # the planner's estimates of the threats that no projection has are high, and compiling takes 0.5 s
+    "max_parallel_workers_per_gather": 0,  # the same: starting workers takes longer than these queries do
+    "plan_cache_mode": "force_generic_plan",  # planning for all partitions takes longer than most statements do
     "tcp_user_timeout": 5_000,
     "tcp_keepalives_idle": 3,
     "tcp_keepalives_interval": 2,
@@ -71,6 +77,7 @@ class PostgresqlStore(PostgresqlDatabase):
 
     def _initialize_connection(self, conn: Any) -> None:
         conn.execute(self._settings)
+        conn.prepare_threshold, conn.prepared_max = 1, _PREPARED
         if conn.execute("SHOW synchronous_commit").fetchone() == ("off",):  # a receipt promises a durable row
             conn.execute("SET synchronous_commit = on")
 

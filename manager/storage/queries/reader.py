@@ -2,7 +2,7 @@
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from peewee import Database, Field, ModelSelect
@@ -53,6 +53,15 @@ class Reader:
             StoreUnavailable: the database cannot be read.
         """
         return list(self.each(name, params))
+
+    def select_each(self, name: str, params: Iterable[Params]) -> list[list[tuple[Any, ...]]]:
+        """Return the rows of a named statement for each of several parameters.
+
+        Raises:
+            StoreUnavailable: the database cannot be read.
+        """
+        with self._health.errors("be read"):
+            return self._statements.rows_of_each(name, params)
 
     def each(self, name: str, params: Params = ()) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a named statement, reading each on demand.

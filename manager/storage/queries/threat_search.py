@@ -7,7 +7,7 @@ from typing import NamedTuple
 from peewee import Expression, Field
 
 from manager.storage.queries.reader import Page, Reader, Record, cursor_after, read_cursor
-from manager.storage.queries.threats import ThreatFilter, conditions_of, correlated, record_of, search_of, selection
+from manager.storage.queries.threats import ThreatFilter, conditions_of, records_of, search_of, selection
 from manager.storage.tables import ThreatTable
 
 
@@ -43,7 +43,7 @@ def page(reader: Reader, key: SearchKey, wanted: ThreatFilter, limit: int, curso
     following = None
     if len(rows) > limit:
         following = cursor_after(float(rows[limit - 1]["event_time"]), rows[limit - 1]["sequence"])
-    return [record_of(row, correlated(reader, row)) for row in rows[:limit]], following
+    return records_of(reader, rows[:limit]), following
 
 
 def newest(reader: Reader, key: SearchKey, conditions: list[Expression], limit: int) -> list[Record]:

@@ -71,7 +71,7 @@ def page(reader: Reader, wanted: ThreatFilter, limit: int, cursor: str | None) -
         rows += _indexed(reader, filters, limit + 1 - len(rows), min(below, indexed + 1))
     following = cursor_after(rows[limit - 1]["sequence"]) if len(rows) > limit else None
     shown = rows[:limit]
-    return [record_of(row, correlated(reader, row)) for row in shown], following
+    return records_of(reader, shown), following
 
 
 def recent(reader: Reader, agent_id: str) -> list[Record]:
@@ -105,7 +105,7 @@ def find(
     if organizations is not None:
         conditions.append(AgentTable.organization_id.in_(list(organizations)))
     rows = reader.rows(selection().where(*conditions).order_by(ThreatTable.sequence).limit(_NAMESAKES))
-    return [record_of(row, correlated(reader, row)) for row in rows]
+    return records_of(reader, rows)
 
 
 def _indexed(reader: Reader, wanted: Search, limit: int, below: int) -> list[Record]:
@@ -168,24 +168,36 @@ def selection() -> Query:
     return query.join_from(threat, recognized, JOIN.LEFT_OUTER, on=same)
 
 
-def correlated(reader: Reader, row: Record) -> list[str]:
-    """Return the ids of other agents' threats that share a threat's source address or file hash within 300 s.
+def records_of(reader: Reader, rows: Sequence[Record]) -> list[Record]:
+    """Return the records of threats, each with the ids of the threats that it is correlated with."""
+    return [record_of(row, correlated) for row, correlated in zip(rows, _correlated(reader, rows), strict=True)]
 
-    Returns at most 20 ids and examines at most 200 threats for each value. A private address counts within its site.
+
+def _correlated(reader: Reader, rows: Sequence[Record]) -> list[list[str]]:
+    """Return the ids of other agents' threats that share each threat's source address or file hash within 300 s.
+
+    Returns at most 20 ids of each and examines at most 200 threats for each value. A private address counts within its
+    site.
     """
-    found: dict[str, None] = {}
-    for indicator in indicators_of(row["organization_id"], row["site"], row["source_ip"], row["file_hash"], None):
-        params = {
-            "value": indicator.value,
-            "start": row["event_time"] - WINDOW,
-            "end": row["event_time"] + WINDOW,
-            "agent": row["number"],
-            "organization_id": indicator.organization_id,
-            "site": indicator.site,
-            "most": _MOST_CORRELATED,
-        }
-        found.update((threat_id, None) for (threat_id,) in reader.select(_CORRELATED[indicator.kind], params))
-    return list(found)[:_MOST_CORRELATED]
+    found: list[dict[str, None]] = [{} for _ in rows]
+    asked: dict[str, list[tuple[int, dict[str, Any]]]] = {kind: [] for kind in _CORRELATED}
+    for place, row in enumerate(rows):
+        for each in indicators_of(row["organization_id"], row["site"], row["source_ip"], row["file_hash"], None):
+            params = {
+                "value": each.value,
+                "start": row["event_time"] - WINDOW,
+                "end": row["event_time"] + WINDOW,
+                "agent": row["number"],
+                "organization_id": each.organization_id,
+                "site": each.site,
+                "most": _MOST_CORRELATED,
+            }
+            asked[each.kind].append((place, params))
+    for kind, name in _CORRELATED.items():
+        answers = reader.select_each(name, [params for _, params in asked[kind]])
+        for (place, _), answer in zip(asked[kind], answers, strict=True):
+            found[place].update((threat_id, None) for (threat_id,) in answer)
+    return [list(each)[:_MOST_CORRELATED] for each in found]
 
 
 def record_of(row: Record, correlated_ids: Sequence[str] = ()) -> Record:

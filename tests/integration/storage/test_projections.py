@@ -82,7 +82,9 @@ def test_projections_keep_up_with_batches_of_any_size(database: Database, store:
         assert min(progress(database).values(), default=0) > stored - batch - 5 * PIECE
 
 
-def test_a_rejected_batch_leaves_the_projections_unchanged(database: Database, store: PeeweeStore) -> None:
+def test_a_rejected_batch_leaves_the_projections_unchanged(
+    database: Database, store: PeeweeStore, each_system: str
+) -> None:
     """A piece is rolled back with its transaction; threats committed afterwards are counted once."""
     store.commit(threats(0, 8))
     with pytest.raises(StoreRejected):
@@ -94,7 +96,9 @@ def test_a_rejected_batch_leaves_the_projections_unchanged(database: Database, s
         store.commit(Changes())
     done = progress(database)["agents"]
     ((taken_in,),) = database.execute_sql(f"SELECT count(*) FROM threat WHERE sequence <= {done}").fetchall()
-    assert counted(database) == taken_in > 40 - PIECE
+    assert counted(database) == taken_in
+    if each_system == "sqlite":  # on PostgreSQL the gap of the rejected batch ends when the engine asks what waits
+        assert taken_in == 40
 
 
 def test_threats_are_counted_before_they_are_pruned(database: Database, store: PeeweeStore) -> None:
