@@ -53,7 +53,7 @@ _IDLE = 4.0
 
 _SAMPLE_EVERY = 0.005
 _WAITING = """
-SELECT wait_event_type || ' ' || wait_event FROM pg_stat_activity
+SELECT wait_event_type || ' ' || wait_event || ': ' || left(query, 60) FROM pg_stat_activity
 WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid() AND wait_event_type = 'Lock'
 """
 

@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 LIFE_INTERVAL = 1.0
 NOTIFY_INTERVAL = 0.05
 _PAYLOAD_KEPT = 512
-_LETTERS_IN_BATCH = 50
+_LETTERS_IN_BATCH = 10
 _REJECTED = "the store cannot hold this report"
 
 

@@ -15,6 +15,9 @@ from manager.storage.statements import Statements
 from manager.storage.threat_epochs import ThreatEpochs
 from manager.storage.threat_index.indexer import ThreatIndexer
 
+DEAD_LETTERS_KEPT = 1000
+"""The number of the newest dead letters that stay."""
+
 
 class SystemRetention(Protocol):
     """Retention that is a database system's own; `prune_removed_agents` is called outside a transaction."""
@@ -103,6 +106,7 @@ class Pruner:
             for table in ("reported_measure", "block_lift"):
                 other += self._prune_rows(table, order.measures_before, order)
             other += self._protection.prune(order.measures_before, order.now, order.rows)
+            self._statements.execute("dead_letters.prune", (DEAD_LETTERS_KEPT,))  # of ingest workers, who prune none
         return Pruned(threats, ids, other + self._prune_removed_agents(order))
 
     def _prune_threats(self, order: PruneOrder) -> int:

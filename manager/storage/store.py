@@ -26,7 +26,7 @@ from manager.storage.projections.agent_organizations import AgentOrganizations
 from manager.storage.projections.projections import REMEMBERED, Projections
 from manager.storage.projections.threat_counts import AGENTS, KINDS, SOURCES, ThreatCounts
 from manager.storage.protection import StoredProtection
-from manager.storage.pruning import Pruner
+from manager.storage.pruning import DEAD_LETTERS_KEPT, Pruner
 from manager.storage.responses import StoredResponses
 from manager.storage.rows import AgentRows, SecretCipher, TokenRows, access_row, access_token, stated_row, vitals_row
 from manager.storage.sealed_values import SealedValues
@@ -34,8 +34,6 @@ from manager.storage.statements import Statements, system_of
 from manager.storage.threat_index import indexer
 from manager.storage.threat_index.bitmaps import SLICE
 from manager.storage.threat_index.indexer import ThreatIndexer
-
-DEAD_LETTERS_KEPT = 1000
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from manager.engine.settings import EngineSettings
-from manager.storage.store import DEAD_LETTERS_KEPT
+from manager.storage.pruning import DEAD_LETTERS_KEPT
 from schemas import topics
 from schemas.keys import EnrollmentToken
 from schemas.topics import TABLE, Role

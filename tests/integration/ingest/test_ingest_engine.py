@@ -9,8 +9,10 @@ import psycopg
 import pytest
 
 from manager.domain.ingest.topics import WORKER_LIFE
+from manager.engine.batch import DeadLetter
 from manager.engine.commands.requests import RemoveAgent
 from manager.engine.inbox import Inbound
+from manager.engine.ports import PruneOrder
 from manager.engine.settings import EngineSettings
 from manager.ingest.engine import IngestEngine
 from manager.ingest.known_agents import KnownAgents
@@ -250,6 +252,14 @@ def test_more_agents_than_the_cache_holds_are_loaded_again(leader: Bench) -> Non
         assert known.find(each) is not None
     assert asked == [[first], [second], [third], [first]]
     assert len(known) == 2
+
+
+def test_dead_letters_of_workers_are_bounded(leader: Bench, stack: ExitStack) -> None:
+    """The leader's housekeeping keeps the newest dead letters, whoever stored them."""
+    worker, now = a_worker(leader, stack), leader.wall
+    worker.store.store([], [DeadLetter(now, "agents/x/threats", f"reason {n}", 1, b"x") for n in range(1200)])
+    leader.store.prune(PruneOrder(now, 0, 0, 0, 0, 0, 0, threats=1, ids=1, rows=1))
+    assert leader.rows("SELECT count(*) FROM dead_letter") == [(1000,)]
 
 
 def test_batches_are_gathered_among_several_processes(leader: Bench, stack: ExitStack) -> None:
