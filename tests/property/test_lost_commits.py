@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
 
@@ -40,6 +40,7 @@ _STEPS = st.lists(
                 "exchange",
                 "exchange",
                 "exchange without heartbeats",
+                "exchange without reports",
                 "exchange without receipts",
                 "exchange without keys",
                 "copy",
@@ -146,7 +147,9 @@ class Fleet:
         for guard in self.guards:
             guard.database.close()
 
-    def exchange(self, *, heartbeats: bool = True, receipts: bool = True, keys: bool = True) -> None:
+    def exchange(
+        self, *, heartbeats: bool = True, reports: bool = True, receipts: bool = True, keys: bool = True
+    ) -> None:
         """Let two seconds pass, in which each guard sends a heartbeat and what is due, and hears the answers.
 
         Of the heartbeats of one session two may be lost.
@@ -159,7 +162,8 @@ class Fleet:
             if heartbeats or guard.silent > 2:
                 bench.receive(topics.HEARTBEAT, guard.agent.agent_id, heartbeat)
         for guard in self.guards:
-            for message in guard.tick():
+            messages = guard.tick()
+            for message in messages if reports else ():
                 bench.receive(topics.THREATS, guard.agent.agent_id, message)
         bench.pass_time(1)
         said = bench.publisher.take(topics.MANAGER_KEYS.address())
@@ -204,9 +208,9 @@ class Fleet:
             "restore": lambda: self.restore(number),
             "kill manager": self.restart,
             "kill guard": guard.kill,
-            "repeat keys": lambda: self.keys and guard.hear_keys(self.keys[number % len(self.keys)]),
+            "repeat keys": lambda: self.keys and guard.hear_keys(self.keys[number // 2 % len(self.keys)]),
             "repeat receipts": lambda: (
-                guard.receipts and guard.hear_receipt(guard.receipts[number % len(guard.receipts)])
+                guard.receipts and guard.hear_receipt(guard.receipts[number // 2 % len(guard.receipts)])
             ),
             "wait": lambda: self.bench.pass_time(30 * number, step=30),
         }
@@ -234,7 +238,40 @@ class Fleet:
         return sorted((numbers[number], threat_id) for number, threat_id in rows)
 
 
+def _script(text: str) -> list[tuple[str, int]]:
+    """Return the steps of a text such as `report 0, exchange without keys, restore 1`; a number left out is 0."""
+    words = [each.strip().rpartition(" ") for each in text.split(",")]
+    return [(step, int(number)) if number.isdigit() else (f"{step} {number}".strip(), 0) for step, _, number in words]
+
+
+_STALE_RECEIPT = _script("report 0, exchange, restore 0, exchange, repeat receipts 0")
+"""A receipt from before the loss comes again after the ask was heard."""
+
+_LATE_RECEIPT = _script(
+    "report 0, exchange, report 0, exchange without receipts, restore 0, exchange without reports, repeat receipts 2"
+)
+"""A receipt from before the loss comes for the first time after the ask was heard."""
+
+_HIDDEN_MARK = _script("report 0, exchange, restore 0, report 0, exchange without heartbeats, kill guard, exchange")
+"""A receipt of the restored store comes before the first heartbeat."""
+
+_TWO_LOSSES = _script(
+    "report 0, report 1, exchange, wait 10, restore 0, exchange without keys, exchange without keys,"
+    " exchange without keys, report 0, report 1, exchange without keys, wait 10, copy, report 0, exchange without keys,"
+    " restore 1, exchange without keys"
+)
+"""Guards hear of the second loss alone, which has a later copy."""
+
+_RUNNING_COPY = _script("report 0, exchange, copy, report 1, exchange, restore 1, report 0, report 1, exchange")
+"""A copy that was made while the manager ran: a part of its run is lost."""
+
+
 @settings(max_examples=25)
+@example(steps=_STALE_RECEIPT, repeats=[0])
+@example(steps=_LATE_RECEIPT, repeats=[])
+@example(steps=_HIDDEN_MARK, repeats=[])
+@example(steps=_TWO_LOSSES, repeats=[0, 1, 2])
+@example(steps=_RUNNING_COPY, repeats=[])
 @given(steps=_STEPS, repeats=st.lists(st.integers(0, 50), max_size=5))
 def test_every_report_is_stored_once_in_the_end(steps: list[tuple[str, int]], repeats: list[int]) -> None:
     """Whatever was lost: each report is in the store once, nothing waits, and repeated asks bring nothing more."""
