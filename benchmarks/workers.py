@@ -251,7 +251,7 @@ def _messages(known: list, lives: list[GatheredLife], round_: int, now: Instant)
         lives[worker].add(agent.agent_id, heartbeat, payload, now.monotonic)
         if lives[worker].is_full or number >= len(known) - len(lives):
             worker_id = f"{worker + 1:032x}"
-            message = lives[worker].message(now.monotonic, set())
+            message = lives[worker].message(now, set())
             messages.append(Inbound(WORKER_LIFE, worker_id, WORKER_LIFE.below_root(worker_id), message, None))
     return messages
 

@@ -66,6 +66,9 @@ class Periodic:
         self._next = 0.0
 
 
+_WORKERS_WARNING = "ingest_workers"
+
+
 def settle_wills(context: Context, now: Instant) -> None:
     """Mark agents as stale whose last will has passed its settling time."""
     fleet = context.fleet
@@ -79,10 +82,14 @@ def watch_workers(context: Context, now: Instant) -> None:
     if workers.take_lost():
         context.fleet.counters["worker_messages_lost"] += 1
         liveness.pause_door(Door.MQTT)
-    if workers.silent(now):
+    warnings, silent = context.fleet.warnings, workers.silent(now)
+    if silent:
         liveness.pause_door(Door.MQTT)
+        named = "1 ingest worker is" if len(silent) == 1 else f"{len(silent)} ingest workers are"
+        warnings[_WORKERS_WARNING] = f"{named} silent: no MQTT agent becomes stale meanwhile, for at most a minute"
     else:
         liveness.resume_door(Door.MQTT, now)
+        warnings.pop(_WORKERS_WARNING, None)
 
 
 def look_for_silence(context: Context, now: Instant) -> None:

@@ -174,7 +174,7 @@ class IngestEngine:
         is_due = now.monotonic >= self._next_life or self._life.is_full or ends
         if is_due and self._publisher.ready:
             self._next_life = now.monotonic + LIFE_INTERVAL
-            message = self._life.message(now.monotonic, self.inbox.take_flooding(), ends=ends)
+            message = self._life.message(now, self.inbox.take_flooding(), ends=ends)
             self._publisher.publish(Publication(self._life_topic, message, qos=0))
 
     def forget_idle(self, now: Instant) -> None:

@@ -30,6 +30,9 @@ FULL = 128 * 1024
 LONGEST_AGE = 10.0
 """Seconds after which a gathered heartbeat says nothing; a worker that was stopped sends it late."""
 
+OLDEST = 300.0
+"""Seconds after which a message is refused: a broker may keep it, and repeat it to a leader that has started since."""
+
 _MOST_FLOODING = 100
 
 
@@ -47,6 +50,7 @@ class _RawSign(Struct, array_like=True):
 
 class _Life(Struct):
     number: int
+    at: float
     ends: bool
     flooding: list[str]
     signs: list[_Sign]
@@ -55,6 +59,7 @@ class _Life(Struct):
 
 class _RawLife(Struct):
     number: int
+    at: float
     ends: bool
     flooding: list[str]
     signs: list[_RawSign]
@@ -101,18 +106,18 @@ class GatheredLife:
         kind.append((agent_id.encode(), now, body))
         self._bytes += len(body)
 
-    def message(self, now: float, flooding: set[str], *, ends: bool = False) -> bytes:
+    def message(self, now: Instant, flooding: set[str], *, ends: bool = False) -> bytes:
         """Return the next message, with what was added since the last one.
 
         Args:
-            now: monotonic time.
+            now: the present time.
             flooding: agents that flood this worker.
             ends: whether it is the last one.
         """
         self._number += 1
-        head = {"number": self._number, "ends": ends, "flooding": sorted(flooding)[:_MOST_FLOODING]}
+        head = {"number": self._number, "at": now.wall, "ends": ends, "flooding": sorted(flooding)[:_MOST_FLOODING]}
         lists = (
-            b",".join(b'["%b",%d,%b]' % (name, max(0, (now - at) * 1000), body) for name, at, body in kind)
+            b",".join(b'["%b",%d,%b]' % (name, max(0, (now.monotonic - at) * 1000), body) for name, at, body in kind)
             for kind in (self._signs, self._others)
         )
         body = b'%b,"signs":[%b],"others":[%b]}' % (json.dumps(head).encode()[:-1], *lists)
@@ -132,6 +137,9 @@ def collect(context: Context, message: Inbound) -> None:
         context.dead_letter(message.topic, str(error), payload)
         return
     now = context.batch.now
+    if abs(now.wall - life.at) > OLDEST:
+        context.dead_letter(message.topic, f"sent {now.wall - life.at:.0f} s ago by the worker's clock", payload)
+        return
     if not fleet.ingest_workers.heard(message.identifier, life.number, now, ends=life.ends):
         fleet.counters["worker_messages_repeated"] += 1
         return

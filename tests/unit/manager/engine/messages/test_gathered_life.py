@@ -35,7 +35,7 @@ def add(life: GatheredLife, agent: SimulatedAgent, payload: bytes, at: float) ->
 
 
 def hand_over(bench: Bench, life: GatheredLife, worker: str, flooding: set[str] | None = None) -> None:
-    bench.put(WORKER_LIFE, worker, life.message(bench.now.monotonic, flooding or set()))
+    bench.put(WORKER_LIFE, worker, life.message(bench.now, flooding or set()))
 
 
 def test_a_heartbeat_handed_over_is_as_one_received(bench: Bench) -> None:
@@ -85,7 +85,14 @@ def test_a_worker_of_another_release_may_pass_on_more(bench: Bench) -> None:
     bodies = [json.loads(without_mac(agent.heartbeat(bench.wall, cpu=55.0))) for agent in (one, two)]
     signs: list[Any] = [[agent.agent_id, 0, body] for agent, body in zip((one, two), bodies, strict=True)]
     signs[0][2]["member of a later release"] = True
-    life = {"number": 1, "ends": False, "flooding": [], "signs": signs, "others": [[one.agent_id, 0, {}]]}
+    life = {
+        "number": 1,
+        "at": bench.wall,
+        "ends": False,
+        "flooding": [],
+        "signs": signs,
+        "others": [[one.agent_id, 0, {}]],
+    }
     topic = WORKER_LIFE.below_root(FIRST)
     bench.receive(WORKER_LIFE, FIRST, with_mac(KEY, topic, json.dumps(life, separators=(",", ":")).encode()))
     assert [bench.fleet.registry.agents[each.agent_id].vitals.cpu for each in (one, two)] == [55.0, 55.0]
@@ -107,7 +114,7 @@ def test_a_message_of_another_worker_is_forged(bench: Bench) -> None:
     """The code covers the topic: a message is not taken on the topic of another worker, nor twice on its own."""
     agent, life = bench.enroll("web-1"), GatheredLife(FIRST, KEY)
     add(life, agent, agent.heartbeat(bench.wall, cpu=66.0), bench.now.monotonic)
-    message = life.message(bench.now.monotonic, set())
+    message = life.message(bench.now, set())
     bench.receive(WORKER_LIFE, SECOND, message)
     assert bench.fleet.registry.agents[agent.agent_id].vitals.cpu is None
     bench.receive(WORKER_LIFE, FIRST, message)
@@ -134,7 +141,7 @@ def test_a_lost_message_gives_every_agent_its_grace(bench: Bench) -> None:
     """A gap in a worker's numbers may be anybody's heartbeat: each agent has its full 90 s from the next message on."""
     agent, life = bench.enroll("web-1"), GatheredLife(FIRST, KEY)
     for second in range(85):
-        message = life.message(bench.now.monotonic, set())
+        message = life.message(bench.now, set())
         if second != 83:
             bench.put(WORKER_LIFE, FIRST, message)
         bench.pass_time(1)
@@ -168,12 +175,38 @@ def test_an_old_heartbeat_keeps_nobody_alive(bench: Bench) -> None:
     assert bench.fleet.registry.agents[agent.agent_id].vitals.cpu is None
 
 
+def test_a_message_that_a_broker_kept_is_refused(bench: Bench) -> None:
+    """A message from 5 minutes ago, as a leader that has just started may get it, makes no worker and no silence."""
+    agent, life = bench.enroll("web-1"), GatheredLife(FIRST, KEY)
+    add(life, agent, agent.heartbeat(bench.wall, cpu=77.0), bench.now.monotonic)
+    message = life.message(bench.now, set())
+    bench.elapsed += 301
+    bench.crash()
+    bench.fleet.life_key = KEY
+    bench.receive(WORKER_LIFE, FIRST, message)
+    assert bench.fleet.ingest_workers.live(bench.now) == []
+    assert bench.rows("SELECT reason FROM dead_letter") == [("sent 301 s ago by the worker's clock",)]
+
+
+def test_operators_are_told_of_a_silent_worker(bench: Bench) -> None:
+    """While a worker is silent a warning says that agents do not age; it goes with the silence."""
+    life = GatheredLife(FIRST, KEY)
+    hand_over(bench, life, FIRST)
+    bench.pass_time(4)
+    assert "ingest_workers" not in bench.fleet.warnings
+    bench.pass_time(3)
+    assert "1 ingest worker is silent" in bench.fleet.warnings["ingest_workers"]
+    hand_over(bench, life, FIRST)
+    bench.pass_time(1)
+    assert "ingest_workers" not in bench.fleet.warnings
+
+
 def test_a_message_is_full_below_its_limit(bench: Bench) -> None:
     """A worker sends before its heartbeats are too many for one message."""
     agent, life = bench.enroll("web-1"), GatheredLife(FIRST, KEY)
     while not life.is_full:
         add(life, agent, agent.heartbeat(bench.wall), bench.now.monotonic)
-    assert FULL < len(life.message(bench.now.monotonic, set())) < WORKER_LIFE.limit
+    assert FULL < len(life.message(bench.now, set())) < WORKER_LIFE.limit
 
 
 def test_topics_of_workers() -> None:
