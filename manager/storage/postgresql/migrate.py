@@ -57,5 +57,5 @@ def _refuse_incomplete_copy(database: PostgresqlStore) -> None:
     for (store_id,) in database.connection().execute(incomplete).fetchall():
         raise SetupError(
             f"the database {database.address} has a part of the SQLite store {store_id}: run `panguard manager migrate`"
-            " to its end first; until then the manager runs on that store"
+            " with that store's data directory to its end"
         )

@@ -22,6 +22,7 @@ from manager.storage.postgresql.partitions import ThreatPartitions
 from manager.storage.postgresql.server_checks import require_usable
 from manager.storage.statements import Statements
 from manager.storage.store_copy.copied_tables import COPIED_TABLES, CopiedTable, Row, RowsDigest, RowUnfit
+from manager.storage.store_copy.row_copy import copy_rows, first_unfit, says_unfit
 
 LOCK_WAIT = "10s"
 """Time within which the server notices that the program of an earlier copy was killed, and ends its lock."""
@@ -31,9 +32,6 @@ _LEAVING = 2.0
 
 _COPY_LOCK = 3
 _SESSION = "panguard migrate"
-_UNFIT = ("22", "23", "54")
-"""Classes of errors that say that a row does not fit: data exceptions, constraints, limits of the program."""
-
 _FETCHED = 500
 _OF_A_NEW_DATABASE = ("meta", "projection_progress")
 """Tables in which a database without a manager has rows."""
@@ -224,7 +222,7 @@ class PostgresqlTarget:
         """
         try:
             with self._connection.transaction():
-                self._copy(table, rows)
+                copy_rows(self._connection, table, rows)
                 self._connection.execute(
                     "INSERT INTO store_copy_progress (table_name, last_key, row_count, digest, is_copied)"
                     " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (table_name) DO UPDATE SET last_key = excluded.last_key,"
@@ -235,9 +233,9 @@ class PostgresqlTarget:
                     ),
                 )  # fmt: skip
         except psycopg.Error as error:
-            if not _says_unfit(error):
+            if not says_unfit(error):
                 raise
-            row, reason = self._first_unfit(table, rows)
+            row, reason = first_unfit(self._connection, table, rows)
             raise RowUnfit(table.place(table.key_of(row)), reason) from error
 
     def rows(self, table: CopiedTable) -> Generator[Row]:
@@ -316,33 +314,6 @@ class PostgresqlTarget:
         ):
             self._connection.execute(statement.encode())
 
-    def _copy(self, table: CopiedTable, rows: Sequence[Row]) -> None:
-        with self._connection.cursor() as cursor, cursor.copy(table.copy_sql()) as copy:
-            for row in rows:
-                copy.write_row(row)
-
-    def _first_unfit(self, table: CopiedTable, rows: Sequence[Row]) -> tuple[Row, str]:
-        """Return the first row that does not fit, and the server's words; found by halving."""
-        low, high, reason = 0, len(rows), "it does not fit"
-        while high - low > 1:  # rows[:low] fit, rows[:high] do not
-            middle = (low + high) // 2
-            found = self._refusal(table, rows[:middle])
-            if found is None:
-                low = middle
-            else:
-                high = middle
-        return rows[low], self._refusal(table, rows[: low + 1]) or reason
-
-    def _refusal(self, table: CopiedTable, rows: Sequence[Row]) -> str | None:
-        try:
-            with self._connection.transaction(force_rollback=True):
-                self._copy(table, rows)
-        except psycopg.Error as error:
-            if not _says_unfit(error):
-                raise
-            return error.diag.message_primary or str(error)
-        return None
-
     def _note_decided(self) -> None:
         """Write that every moved threat was decided, also for a worker that stores others before a manager leads."""
         ((last,),) = self._connection.execute(
@@ -367,7 +338,3 @@ class PostgresqlTarget:
             f"SELECT setval({sequence}, greatest(highest, 1), coalesce(highest, 0) > 0)"  # noqa: S608 -- the same
             f" FROM ({highest}) AS found (highest)".encode()
         )
-
-
-def _says_unfit(error: psycopg.Error) -> bool:
-    return isinstance(error, psycopg.DataError) or (error.sqlstate or "")[:2] in _UNFIT

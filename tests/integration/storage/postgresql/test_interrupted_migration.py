@@ -30,7 +30,7 @@ import os, signal, sys
 from pathlib import Path
 from manager import store_migration
 from manager.storage.postgresql.address import DatabaseAddress
-from manager.storage.store_copy import copying
+from manager.storage.store_copy import copying, postgresql_target
 from manager.storage.store_copy.postgresql_target import PostgresqlTarget
 from manager.storage.store_copy.sqlite_source import SqliteSource
 
@@ -57,7 +57,7 @@ name, _, number = point.partition(" ")
 kill_at(*{
     "claim": (PostgresqlTarget, "_clear"),
     "step": (PostgresqlTarget, "take", int(number or 1)),
-    "within": (PostgresqlTarget, "_copy", int(number or 1)),
+    "within": (postgresql_target, "copy_rows", int(number or 1)),
     "compare": (store_migration, "compare_store"),
     "complete": (PostgresqlTarget, "complete"),
     "mark": (SqliteSource, "mark_moved"),
