@@ -149,6 +149,10 @@ class Archive(History, Protocol):
         """
         ...
 
+    def expect(self, rows: Sequence[ThreatRow]) -> None:
+        """Note the reports that are correlated next, before the next commit: their values are looked up together."""
+        ...
+
     def stamp(self, agent_number: int) -> RegistrationStamp | None:
         """Return the newest registration of an agent.
 

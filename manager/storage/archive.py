@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from heapq import merge
+from itertools import islice
 from operator import attrgetter
 from typing import Any
 
@@ -12,7 +13,8 @@ from manager.domain.correlation.indicators import SITELESS, bit_of
 from manager.domain.policies.fleet_policies import Revision, Scope
 from manager.domain.response.evidence_index import Observed
 from manager.domain.response.response_changes import Response
-from manager.engine.batch import Changes, Recognition
+from manager.engine.batch import Changes, Recognition, ThreatRow
+from manager.storage.absent_values import AbsentValues
 from manager.storage.hand_over import HandOver
 from manager.storage.health import StoreHealth
 from manager.storage.responses import response_of_row
@@ -20,6 +22,9 @@ from manager.storage.statements import Params, Statements
 from manager.storage.threat_epochs import Epoch, ThreatEpochs
 
 _event_time = attrgetter("event_time")
+
+_INCIDENTS_READ = 500
+"""The number of incidents whose members are read together."""
 
 _REPORTS_READ = 64
 _MOST_REPORTS_READ = 5000
@@ -40,9 +45,11 @@ class StoredArchive:
         self._health = health
         self.epochs = ThreatEpochs(statements, health)
         self._hand_over = hand_over
+        self._absent = AbsentValues(statements)
 
     def write(self, changes: Changes) -> None:
         """Shift the stored incidents, then write incidents and their new members."""
+        self._absent.forget()
         if changes.incident_shift is not None:
             self._statements.execute("incidents.shift", {"seconds": changes.incident_shift})
         if changes.incidents:
@@ -164,12 +171,19 @@ class StoredArchive:
                 observed = Observed(float(renewed_at), last_login and float(last_login), agent_id, path)
             yield Indicator(kind, value, organization_id, site), observed
 
+    def expect(self, rows: Sequence[ThreatRow]) -> None:
+        """Note the reports that are correlated next, before the next commit: their values are looked up together."""
+        self._absent.expect(rows)
+
     def reports(self, indicator: Indicator, start: float, end: float, /) -> Iterable[PastReport]:
         """Yield the reports of an indicator with start ≤ event time < end that are in a run, the newest first.
 
         Raises:
             StoreUnavailable: the store cannot be read.
         """
+        with self._health.errors("be read"):
+            if self._absent.is_report_absent(indicator, start, self._most_behind):
+                return ()
         names = [indicator.value]
         if indicator.kind == "technique":
             names = [name for (name,) in self._rows("threats.techniques_of", {"value": indicator.value})]
@@ -212,6 +226,9 @@ class StoredArchive:
         Raises:
             StoreUnavailable: the store cannot be read.
         """
+        with self._health.errors("be read"):
+            if self._absent.is_incident_absent(indicator, self._most_behind):
+                return ()
         return list(self._incidents("incidents.of_indicator", {**_key(indicator), "start": start, "end": end}))
 
     def incident_count(self, indicator: Indicator, before: float, known: Collection[str], /) -> int:
@@ -220,6 +237,9 @@ class StoredArchive:
         Raises:
             StoreUnavailable: the store cannot be read.
         """
+        with self._health.errors("be read"):
+            if self._absent.is_incident_absent(indicator, self._most_behind):
+                return 0
         params = {**_key(indicator), "before": before, "known": json.dumps(list(known))}
         return int(self._rows("incidents.count_before", params)[0][0])
 
@@ -234,12 +254,21 @@ class StoredArchive:
         ]
         self._statements.execute_many("evidence.insert", rows)
 
+    @property
+    def _most_behind(self) -> float:
+        """The most seconds by which a stored time is behind the present clock."""
+        return max(epoch.shift for epoch in self.epochs.list())
+
     def _incidents(self, name: str, params: Params) -> Iterator[Incident]:
-        for row in self._each(name, params):
-            members = self._rows("incidents.members", (row[0],))
-            with self._health.content("incident"):
-                incident = _incident(row, members)
-            yield incident
+        rows = self._each(name, params)
+        while some := list(islice(rows, _INCIDENTS_READ)):
+            members: dict[str, list[tuple[Any, ...]]] = {row[0]: [] for row in some}
+            for incident_id, *member in self._rows("incidents.members", {"incident_ids": json.dumps(list(members))}):
+                members[incident_id].append(tuple(member))
+            for row in some:
+                with self._health.content("incident"):
+                    incident = _incident(row, members[row[0]])
+                yield incident
 
     def _rows(self, name: str, params: Params = ()) -> list[tuple[Any, ...]]:
         with self._health.errors("be read"):

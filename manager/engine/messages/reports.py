@@ -153,6 +153,7 @@ def process_reports(
         context.decided_submissions += context.submissions
         context.reports, context.submissions = [], []
     _accept_stored_elsewhere(context)
+    store.archive.expect([row for _, row in context.new_reports])
     while context.new_reports:
         report, row = context.new_reports[0]
         correlate(context, report, row)

@@ -60,7 +60,17 @@ FROM incident
 WHERE id = %s;
 
 -- name: members
-SELECT agent_id, actionable, vouched FROM incident_member WHERE incident_id = %s ORDER BY agent_id;
+-- The members of several incidents (JSON of ids).
+SELECT incident_id, agent_id, actionable, vouched
+FROM incident_member
+WHERE incident_id = ANY (ARRAY(SELECT json_array_elements_text(%(incident_ids)s::json)))
+ORDER BY incident_id, agent_id;
+
+-- name: stored_values
+-- Those of some values (JSON) that have an incident of a kind, in whichever organization.
+SELECT wanted.value
+FROM json_array_elements_text(%(values)s::json) AS wanted (value)
+WHERE EXISTS (SELECT 1 FROM incident WHERE incident.value = wanted.value AND kind = %(kind)s);
 
 -- name: of_indicator
 -- Unmerged incidents of an indicator that touch a span of event time.

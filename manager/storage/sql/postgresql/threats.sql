@@ -32,6 +32,18 @@ WHERE technique = %(value)s AND event_time >= %(start)s AND (event_time, sequenc
   AND sequence > %(after)s AND sequence <= %(last)s AND organization_id = %(organization_id)s AND ignored & %(bit)s = 0
 ORDER BY event_time DESC, sequence DESC LIMIT %(limit)s;
 
+-- name: stored_values_of_source_ip
+-- Those of some addresses (JSON) that a threat has whose event is not before a time, and so not its receipt.
+SELECT wanted.value
+FROM json_array_elements_text(%(values)s::json) AS wanted (value)
+WHERE EXISTS (SELECT 1 FROM threat WHERE source_ip = wanted.value AND event_time >= %(since)s AND received_at >= %(since)s);
+
+-- name: stored_values_of_file_hash
+-- Those of some hashes, in the same way.
+SELECT wanted.value
+FROM json_array_elements_text(%(values)s::json) AS wanted (value)
+WHERE EXISTS (SELECT 1 FROM threat WHERE file_hash = wanted.value AND event_time >= %(since)s AND received_at >= %(since)s);
+
 -- name: techniques_of
 -- A technique and its sub-techniques, as far as threats have them: one look into the index for each. '/' follows '.'.
 WITH RECURSIVE found (name) AS (

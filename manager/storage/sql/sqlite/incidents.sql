@@ -60,7 +60,17 @@ FROM incident
 WHERE id = ?;
 
 -- name: members
-SELECT agent_id, actionable, vouched FROM incident_member WHERE incident_id = ? ORDER BY agent_id;
+-- The members of several incidents (JSON of ids).
+SELECT incident_id, agent_id, actionable, vouched
+FROM incident_member
+WHERE incident_id IN (SELECT value FROM json_each(:incident_ids))
+ORDER BY incident_id, agent_id;
+
+-- name: stored_values
+-- Those of some values (JSON) that have an incident of a kind, in whichever organization.
+SELECT wanted.value
+FROM json_each(:values) AS wanted
+WHERE EXISTS (SELECT 1 FROM incident WHERE incident.value = wanted.value AND kind = :kind);
 
 -- name: of_indicator
 -- Unmerged incidents of an indicator that touch a span of event time.

@@ -42,6 +42,18 @@ WHERE technique = :value AND event_time >= :start AND (event_time, sequence) < (
   AND sequence > :after AND sequence <= :last AND organization_id = :organization_id AND NOT ignored & :bit
 ORDER BY event_time DESC, sequence DESC LIMIT :limit;
 
+-- name: stored_values_of_source_ip
+-- Those of some addresses (JSON) that a threat has whose event is not before a time.
+SELECT wanted.value
+FROM json_each(:values) AS wanted
+WHERE EXISTS (SELECT 1 FROM threat WHERE source_ip = wanted.value AND event_time >= :since);
+
+-- name: stored_values_of_file_hash
+-- Those of some hashes, in the same way.
+SELECT wanted.value
+FROM json_each(:values) AS wanted
+WHERE EXISTS (SELECT 1 FROM threat WHERE file_hash = wanted.value AND event_time >= :since);
+
 -- name: techniques_of
 -- A technique and its sub-techniques, as far as threats have them: one look into the index for each. '/' follows '.'.
 WITH RECURSIVE found (name) AS (
