@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import sqlite3
 import subprocess
 import urllib.error
 import urllib.request
@@ -13,8 +12,10 @@ from typing import Any
 import pytest
 
 from tests.support.ports import free_port
-from tests.support.processes import Panguard
+from tests.support.processes import Panguard, held_store, store_environment
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("each_system")
 
 
 class HttpManager:
@@ -23,6 +24,7 @@ class HttpManager:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.data = home / "manager"
+        self._environment = store_environment(self.data)
         self._ports = (free_port(), free_port())
         self.url = f"http://127.0.0.1:{self._ports[0]}"
         self.running: Panguard | None = None
@@ -30,7 +32,9 @@ class HttpManager:
     def start(self) -> None:
         http, mqtt = self._ports
         words = ["manager", "start", "--data-dir", str(self.data), "--port", str(http), "--mqtt-port", str(mqtt)]
-        self.running = Panguard(self.home / "manager.log", *words, "--trust-network", "127.0.0.1/32")
+        self.running = Panguard(
+            self.home / "manager.log", *words, "--trust-network", "127.0.0.1/32", environment=self._environment
+        )
         self.running.line("ready ")
 
     def kill(self) -> None:
@@ -179,11 +183,9 @@ def test_while_the_store_is_held_the_answer_is_503(manager: HttpManager) -> None
     """Nothing is acknowledged that is not stored; when the store is free again, a retry stores it once."""
     agent_id, token = _register(manager, "srv-01")
     path = f"/api/agents/{agent_id}/events"
-    with contextlib.closing(sqlite3.connect(manager.data / "panguard.db", isolation_level=None)) as holder:
-        holder.execute("BEGIN IMMEDIATE")
+    with held_store(manager.data):
         status, answer = manager.send("POST", path, _event(1, "203.0.113.9"), token)
         assert (status, answer["ok"]) == (503, False)
         assert manager.admin("/api/threats") == []
-        holder.execute("ROLLBACK")
     eventually(lambda: manager.send("POST", path, _event(1, "203.0.113.9"), token)[0] == 201, what="stored")
     assert len(manager.admin("/api/threats")) == 1

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from agent.status import inspect_guard
 from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("each_system")
 
 
 def test_a_moved_guard_obeys_its_new_organization(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from manager.engine.inbox import Command, Inbound
 from manager.engine.settings import EngineSettings
 from manager.storage import tables
 from manager.storage.sealed_values import SealedValues
+from manager.storage.statements import system_of
 from manager.storage.store import PeeweeStore
 from schemas import topics
 from schemas.decoding import decode
@@ -199,7 +200,8 @@ class Bench:
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Return rows of the store."""
-        return list(self.database.execute_sql(sql).fetchall())
+        text = sql.replace("%", "%%") if system_of(self.database) == "postgresql" else sql
+        return list(self.database.execute_sql(text).fetchall())
 
     def submit(self, request: Any) -> list[tuple[Any, Exception | None]]:
         """Put a command in the inbox without a step; return the list that gets its answer."""

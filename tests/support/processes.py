@@ -8,13 +8,14 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx2
+import psycopg
 
 from manager.tls.client_context import client_context
 from manager.tls.directory import AUTHORITY, TlsDirectory
@@ -94,6 +95,28 @@ class Panguard:
         return code
 
 
+def store_environment(data: Path) -> dict[str, str]:
+    """Return the variables by which a manager's store is on the database system of the present test."""
+    database = address_of(data / "panguard.db")
+    return {} if database is None else {"PANGUARD_DATABASE": database.url}
+
+
+@contextlib.contextmanager
+def held_store(data: Path) -> Iterator[None]:
+    """Keep a manager's store from taking reports within the block; it can be read."""
+    database = address_of(data / "panguard.db")
+    if database is None:
+        with contextlib.closing(sqlite3.connect(data / "panguard.db", isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            yield
+            holder.execute("ROLLBACK")
+        return
+    with psycopg.connect(database.url) as connection:
+        connection.execute("LOCK TABLE stored_id IN EXCLUSIVE MODE")
+        yield
+        connection.rollback()
+
+
 class ManagerProcess:
     """A manager on fixed ports, so that it can be killed and started again; a context manager.
 
@@ -118,8 +141,7 @@ class ManagerProcess:
         home.mkdir(exist_ok=True)
         self.data = home / "manager"
         self._broker = broker
-        database = address_of(self.data / "panguard.db")
-        self._environment = {**({} if database is None else {"PANGUARD_DATABASE": database.url}), **(environment or {})}
+        self._environment = {**store_environment(self.data), **(environment or {})}
         self._ports = (free_port(), free_port())
         secure = "s" if tls else ""
         self.http = f"http{secure}://127.0.0.1:{self._ports[0]}"

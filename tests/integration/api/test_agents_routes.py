@@ -1,10 +1,13 @@
 """`/api/agents`: what is asked and answered, and who may ask."""
 
 import httpx2
+import pytest
 
 from schemas import topics
 from tests.integration.api.served import Served
 from tests.support.attacks import trusted
+
+pytestmark = pytest.mark.usefixtures("each_system")
 
 
 def test_an_agent_record_has_the_fields_of_both_generations(served: Served, admin: httpx2.Client) -> None:

@@ -15,6 +15,8 @@ from schemas.policy import digest_of
 from tests.integration.api.served import HOST, LOOPBACK, HttpAgent, Served
 from tests.support.attacks import attack, trusted
 
+pytestmark = pytest.mark.usefixtures("each_system")
+
 PAGE = {
     "threat": {"type": "brute_force", "confidence": 90, "evidence": {"sourceIp": "198.51.100.7"}},
     "response": "block_ip",

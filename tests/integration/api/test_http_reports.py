@@ -9,6 +9,8 @@ import pytest
 
 from tests.integration.api.served import LOOPBACK, HttpAgent, Served
 
+pytestmark = pytest.mark.usefixtures("each_system")
+
 GUARD_EVENT = {
     "id": "evt-1",
     "timestamp": "2027-01-15T07:59:00.000Z",

@@ -1,11 +1,14 @@
 """Incidents, blocks and automatic response over HTTP, against the real engine."""
 
 import httpx2
+import pytest
 
 from schemas import topics
 from schemas.presence import PolicyState
 from tests.integration.api.served import Served
 from tests.support.attacks import ATTACKER, attack, trusted
+
+pytestmark = pytest.mark.usefixtures("each_system")
 
 MEMBERS = {
     "id", "kind", "value", "organizationId", "site", "agentIds", "agentCount", "openedAt", "firstSeenAt", "lastSeenAt",

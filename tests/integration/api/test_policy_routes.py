@@ -7,6 +7,8 @@ import pytest
 
 from tests.integration.api.served import Served
 
+pytestmark = pytest.mark.usefixtures("each_system")
+
 
 def test_a_document_can_be_read_as_it_was_set(served: Served, admin: httpx2.Client) -> None:
     """GET gives back exactly what PUT took, for each scope, and never what the manager fills in."""

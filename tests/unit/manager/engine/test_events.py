@@ -1,6 +1,7 @@
 """Events: stored with their batch in a sequence without gaps, bounded, and announced after the commit."""
 
 import ast
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from schemas import topics
 from tests.support.engine import Bench
 from tests.unit.manager.engine.test_piecewise_commit import reject
 
+pytestmark = pytest.mark.usefixtures("each_system")
+
 PASSING = {"policy_applied", "indicator_refused"}
 """The events that are published and not stored: each heartbeat or report may bring one."""
 
@@ -25,8 +28,8 @@ def _names(bench: Bench) -> list[str]:
 
 
 def _threat_counts(bench: Bench) -> list[tuple[int, str]]:
-    sql = "SELECT json_extract(document, '$.data.count'), severity FROM event WHERE name = 'threats_reported'"
-    return [(count, severity) for count, severity in bench.rows(sql)]
+    rows = bench.rows("SELECT document, severity FROM event WHERE name = 'threats_reported' ORDER BY sequence")
+    return [(json.loads(document)["data"]["count"], severity) for document, severity in rows]
 
 
 def test_every_event_that_the_engine_makes_is_worth_telling_or_only_passes() -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.commands.requests import SetPolicy
 from manager.engine.inbox import Command
@@ -10,6 +12,8 @@ from manager.errors import StoreUnavailable
 from schemas import topics
 from tests.support.attacks import ATTACKER, trusted
 from tests.support.engine import Bench
+
+pytestmark = pytest.mark.usefixtures("each_system")
 
 
 def test_an_entry_shares_the_fate_of_its_change(tmp_path: Path) -> None:
@@ -41,6 +45,6 @@ def test_a_response_in_the_batch_of_a_command_is_the_responders(bench: Bench) ->
     for agent in agents:
         bench.put(topics.THREATS, agent.agent_id, agent.threat(bench.wall, sourceIp=ATTACKER))
     bench.engine.step(bench.now)
-    audited = bench.rows("SELECT actor, action, address FROM audit_entry ORDER BY rowid DESC LIMIT 3")
+    audited = bench.rows("SELECT actor, action, address FROM audit_entry ORDER BY id DESC LIMIT 3")
     assert ("ann", "policy.set", "192.0.2.9") in audited
     assert ("responder", "incident.respond", None) in audited

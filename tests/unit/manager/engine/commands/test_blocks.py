@@ -30,6 +30,8 @@ from tests.support.blocks import add, blocked, changes, group
 from tests.support.engine import Bench
 from tests.support.operators import request_from
 
+pytestmark = pytest.mark.usefixtures("each_system")
+
 ADDRESS = "198.51.100.9"
 
 

@@ -9,6 +9,8 @@ from schemas import topics
 from schemas.keys import has_version_proof
 from tests.support.engine import Bench
 
+pytestmark = pytest.mark.usefixtures("each_system")
+
 
 def test_a_policy_reaches_each_agent_once_with_a_version_that_never_falls(bench: Bench) -> None:
     """A change is published once to the agents that it affects; a change without effect is not published."""

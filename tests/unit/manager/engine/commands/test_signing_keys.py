@@ -268,8 +268,7 @@ def test_rotations_are_audited_without_secrets(bench: Bench) -> None:
     old, seed = bench.keyring.sign_public, bench.keyring.seed
     bench.ask(RotateKeys("test"))
     bench.ask(ReadKeys())
-    rows = bench.database.execute_sql("SELECT action, before, after FROM audit_entry WHERE action LIKE 'keys.%'")
-    ((action, before, after),) = rows.fetchall()
+    ((action, before, after),) = bench.rows("SELECT action, before, after FROM audit_entry WHERE action LIKE 'keys.%'")
     assert action == "keys.rotate"
     assert json.loads(before)["signKey"] == old
     assert json.loads(after)["signKey"] == bench.keyring.sign_public

@@ -8,6 +8,8 @@ from schemas import topics
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent
 
+pytestmark = pytest.mark.usefixtures("each_system")
+
 
 def test_registration_gives_an_id_that_a_second_one_keeps(bench: Bench) -> None:
     """The same hostname and organization is a reconnection; another organization is another agent."""
@@ -56,7 +58,7 @@ def test_a_stamp_years_ahead_is_capped_in_the_store_and_at_the_start(bench: Benc
     agent = SimulatedAgent("web-1", bench.token(), bench.keyring.seal_public)
     bench.register(agent, sent_at=bench.wall + 1e9)
     assert bench.rows("SELECT stamp_sent_at FROM agent") == [(bench.wall,)]
-    bench.database.execute_sql("UPDATE agent SET stamp_sent_at = ?", (bench.wall + 1e9,))
+    bench.database.execute_sql(f"UPDATE agent SET stamp_sent_at = {bench.wall + 1e9}")
     bench.crash()
     bench.pass_time(1)
     again = SimulatedAgent("web-1", bench.token(), bench.keyring.seal_public)

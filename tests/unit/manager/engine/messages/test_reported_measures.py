@@ -17,6 +17,8 @@ from tests.support.engine import Bench
 from tests.support.migrated_store import open_reading
 from tests.support.simulated import SimulatedAgent
 
+pytestmark = pytest.mark.usefixtures("each_system")
+
 DAY = 86_400.0
 FRIEND, STRANGER = "203.0.113.7", "203.0.113.8"
 
@@ -88,7 +90,7 @@ def test_a_repeated_login_is_stored_once(bench: Bench) -> None:
     bench.pass_time(30)
     log_in(bench, agent, first, login(bench, FRIEND), login(bench, FRIEND, guessed=True))
     log_in(bench, agent, first)
-    rows = bench.rows("SELECT user, guessed, at FROM host_login ORDER BY guessed")
+    rows = bench.rows('SELECT "user", guessed, at FROM host_login ORDER BY guessed')
     assert rows == [("bob", 0, bench.wall), ("bob", 1, bench.wall)]
 
 
@@ -136,7 +138,8 @@ def test_one_agent_cannot_fill_the_table_of_logins(bench: Bench) -> None:
     for start in range(0, LOGINS_OF_AGENT + 32, 16):
         log_in(bench, agent, *(login(bench, FRIEND, f"user-{start + number}") for number in range(16)))
         bench.pass_time(1)
-    assert bench.rows("SELECT count(*), max(user = 'user-0') FROM host_login") == [(LOGINS_OF_AGENT, 0)]
+    users = [user for (user,) in bench.rows('SELECT "user" FROM host_login')]
+    assert (len(users), "user-0" in users) == (LOGINS_OF_AGENT, False)
 
 
 def test_measures_and_followups_are_kept_for_thirty_days(bench: Bench) -> None:

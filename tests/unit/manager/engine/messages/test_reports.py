@@ -11,6 +11,8 @@ from schemas import topics
 from schemas.model import iso
 from tests.support.engine import Bench, prepared_reports
 
+pytestmark = pytest.mark.usefixtures("each_system")
+
 
 def test_a_report_is_stored_once_and_acknowledged_after_the_commit(bench: Bench) -> None:
     """A repeated report is one row and is receipted as stored; other content under its id is refused."""

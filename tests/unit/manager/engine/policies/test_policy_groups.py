@@ -7,6 +7,8 @@ from manager.engine.commands.requests import ChangeAgent, SetPolicy
 from schemas import topics
 from tests.support.engine import Bench
 
+pytestmark = pytest.mark.usefixtures("each_system")
+
 WEB = Scope("group", "web")
 
 

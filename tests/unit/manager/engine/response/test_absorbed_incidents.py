@@ -14,6 +14,8 @@ from tests.support.attacks import ATTACKER, attack, trusted
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent
 
+pytestmark = pytest.mark.usefixtures("each_system")
+
 SETTINGS = EngineSettings(takeover=Takeover.ALLOW)
 
 

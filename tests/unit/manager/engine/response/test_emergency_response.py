@@ -28,6 +28,8 @@ from schemas.presence import PolicyState
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent
 
+pytestmark = pytest.mark.usefixtures("each_system")
+
 ATTACKER = "203.0.113.66"
 SETTINGS = EngineSettings(takeover=Takeover.ALLOW, own_addresses=("198.51.100.1",))
 

@@ -8,6 +8,8 @@ from manager.errors import StoreUnavailable
 from schemas import topics
 from tests.support.engine import Bench
 
+pytestmark = pytest.mark.usefixtures("each_system")
+
 
 def _run(bench: Bench) -> tuple[list[Any], list[Any], list[Any]]:
     """Let two agents report one address, one hash and one technique; return incidents, members and responses."""

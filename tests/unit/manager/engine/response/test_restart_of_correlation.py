@@ -14,6 +14,8 @@ from schemas import topics
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent
 
+pytestmark = pytest.mark.usefixtures("each_system")
+
 ATTACKER = "203.0.113.66"
 OTHER = "203.0.113.77"
 
