@@ -30,12 +30,17 @@ class HttpManager:
         self.running: Panguard | None = None
 
     def start(self) -> None:
-        http, mqtt = self._ports
-        words = ["manager", "start", "--data-dir", str(self.data), "--port", str(http), "--mqtt-port", str(mqtt)]
+        http_port, mqtt_port = map(str, self._ports)
+        words = ["manager", "start", "--data-dir", str(self.data), "--port", http_port, "--mqtt-port", mqtt_port]
         self.running = Panguard(
             self.home / "manager.log", *words, "--trust-network", "127.0.0.1/32", environment=self._environment
         )
         self.running.line("ready ")
+        eventually(self._leads, what="it leads")
+
+    def _leads(self) -> bool:
+        """Return whether it serves requests itself; after a kill nobody leads for some seconds."""
+        return self.send("GET", "/health")[1].get("role") != "standby" and self.send("GET", "/health/ready")[0] == 200
 
     def kill(self) -> None:
         assert self.running is not None

@@ -168,6 +168,8 @@ class ManagerProcess:
         running = self.launch()
         if wait:
             running.line("ready ")
+            if address_of(self.data / "panguard.db") is not None:  # after a kill nobody leads for some seconds
+                eventually(lambda: self.role() == "leader" and self.not_ready() is None, what="a manager leads")
         else:
             eventually(lambda: self.not_ready() is not False, what="the HTTP door")
 
@@ -197,6 +199,15 @@ class ManagerProcess:
         except httpx2.HTTPError:
             return False
         return None if answer.status_code == httpx2.codes.OK else str(answer.json()["error"])
+
+    def role(self) -> str | None:
+        """Return the role among the managers of its database; None for a store of its own, or without an answer."""
+        try:
+            with httpx2.Client(base_url=self.http, timeout=60, verify=self.trust, trust_env=False) as client:
+                role: str | None = client.get("/health").json().get("role")
+        except httpx2.HTTPError:
+            return None
+        return role
 
     def client(self) -> httpx2.Client:
         """Return the admin's HTTP client."""
