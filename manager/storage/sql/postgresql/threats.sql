@@ -1,4 +1,5 @@
--- Threats in the order in which they were stored.
+-- Threats in the order in which they were stored. No event time is after the time of receipt: a condition on the time of
+-- receipt beside one on the event time spares the partitions before it.
 
 -- name: known
 -- Content digests of stored reports, for JSON lists of agents and ids of the same length.
@@ -12,7 +13,8 @@ FROM stored_id JOIN ROWS FROM (
 -- are found where the last ones ended, at `end` and `before`.
 SELECT event_time, sequence, agent_id, received_at, time_known, vouched, coalesce(site, reported_site)
 FROM threat JOIN agent ON agent.number = threat.agent_number
-WHERE source_ip = %(value)s AND event_time >= %(start)s AND (event_time, sequence) < (%(end)s, %(before)s)
+WHERE source_ip = %(value)s AND event_time >= %(start)s AND received_at >= %(start)s
+  AND (event_time, sequence) < (%(end)s, %(before)s)
   AND sequence > %(after)s AND sequence <= %(last)s AND organization_id = %(organization_id)s AND ignored & %(bit)s = 0
 ORDER BY event_time DESC, sequence DESC LIMIT %(limit)s;
 
@@ -20,7 +22,8 @@ ORDER BY event_time DESC, sequence DESC LIMIT %(limit)s;
 -- Threats with a file hash, in the same way.
 SELECT event_time, sequence, agent_id, received_at, time_known, vouched, coalesce(site, reported_site)
 FROM threat JOIN agent ON agent.number = threat.agent_number
-WHERE file_hash = %(value)s AND event_time >= %(start)s AND (event_time, sequence) < (%(end)s, %(before)s)
+WHERE file_hash = %(value)s AND event_time >= %(start)s AND received_at >= %(start)s
+  AND (event_time, sequence) < (%(end)s, %(before)s)
   AND sequence > %(after)s AND sequence <= %(last)s AND organization_id = %(organization_id)s AND ignored & %(bit)s = 0
 ORDER BY event_time DESC, sequence DESC LIMIT %(limit)s;
 
@@ -28,7 +31,8 @@ ORDER BY event_time DESC, sequence DESC LIMIT %(limit)s;
 -- Threats with exactly this technique, in the same way.
 SELECT event_time, sequence, agent_id, received_at, time_known, vouched, coalesce(site, reported_site)
 FROM threat JOIN agent ON agent.number = threat.agent_number
-WHERE technique = %(value)s AND event_time >= %(start)s AND (event_time, sequence) < (%(end)s, %(before)s)
+WHERE technique = %(value)s AND event_time >= %(start)s AND received_at >= %(start)s
+  AND (event_time, sequence) < (%(end)s, %(before)s)
   AND sequence > %(after)s AND sequence <= %(last)s AND organization_id = %(organization_id)s AND ignored & %(bit)s = 0
 ORDER BY event_time DESC, sequence DESC LIMIT %(limit)s;
 
@@ -59,7 +63,7 @@ SELECT name FROM found WHERE name IS NOT NULL;
 SELECT threat_id
 FROM (
     SELECT threat_id, agent_number, event_time, sequence FROM threat
-    WHERE source_ip = %(value)s AND event_time BETWEEN %(start)s AND %(end)s
+    WHERE source_ip = %(value)s AND event_time BETWEEN %(start)s AND %(end)s AND received_at >= %(start)s
     ORDER BY event_time, sequence LIMIT 200
 ) AS near JOIN agent ON agent.number = near.agent_number
 WHERE agent_number <> %(agent)s AND organization_id = %(organization_id)s
@@ -71,7 +75,7 @@ ORDER BY event_time, sequence LIMIT %(most)s;
 SELECT threat_id
 FROM (
     SELECT threat_id, agent_number, event_time, sequence FROM threat
-    WHERE file_hash = %(value)s AND event_time BETWEEN %(start)s AND %(end)s
+    WHERE file_hash = %(value)s AND event_time BETWEEN %(start)s AND %(end)s AND received_at >= %(start)s
     ORDER BY event_time, sequence LIMIT 200
 ) AS near JOIN agent ON agent.number = near.agent_number
 WHERE agent_number <> %(agent)s AND organization_id = %(organization_id)s
