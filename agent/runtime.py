@@ -39,6 +39,7 @@ from agent.settings import GuardSettings
 from agent.sources.selection import SourceBuilder, build_sources
 from agent.sources.source import Source
 from agent.storage.database import DATABASE, Database
+from agent.storage.disk_reserve import RESERVE, SIZE, DiskReserve
 from agent.storage.instance_lock import InstanceLock
 
 _log = EventLog("runtime")
@@ -112,6 +113,7 @@ class Runtime:
             settings.kept_max_bytes,
             address=str(options.manager),
             time=manager_time.now,
+            reserve=DiskReserve(options.directory / RESERVE, SIZE if settings.kept_max_reports else 0),
         )
         delivery = Delivery(outbox, settings.outbox_window, settings.receipt_timeout, kept)
         blocklist = OrganizationBlocklist(database, ignored, manager_time)

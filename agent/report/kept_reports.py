@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from agent.logs import EventLog
 from agent.report.outbox import OutboxEntry, bury
 from agent.storage.database import Database
+from agent.storage.disk_reserve import DiskReserve
 from schemas.generations import StoreGeneration
 from schemas.succession import TrustedKeys
 from schemas.threats import Receipt
@@ -35,16 +36,25 @@ class KeptReports:
         max_bytes: The largest number of bytes.
         address: The manager's address.
         time: Returns the manager's time in epoch seconds; before its first message, the host's.
+        reserve: Disk space for the moment when the disk is full; None for none.
     """
 
     def __init__(
-        self, database: Database, max_reports: int, max_bytes: int, *, address: str, time: Callable[[], float]
+        self,
+        database: Database,
+        max_reports: int,
+        max_bytes: int,
+        *,
+        address: str,
+        time: Callable[[], float],
+        reserve: DiskReserve | None = None,
     ) -> None:
         self._database = database
         self._max_reports = max_reports
         self._max_bytes = max_bytes
         self._address = address
         self._time = time
+        self._reserve = reserve
         self._expiry_due: float | None = None
         self.recount()
         self._to_state = _STATED if self._former_mark is not None else 0
@@ -245,29 +255,35 @@ class KeptReports:
         elif self._expiry_due is not None and now < self._expiry_due:
             return
         self._expiry_due = now + _EXPIRY_INTERVAL
+        if self._reserve is not None:
+            self._reserve.fill()
 
     def make_room(self, error: sqlite3.Error) -> bool:
         """Drop all kept reports if an error says that the disk is full; return whether there were any.
 
-        Their pages are free for the outbox then. The WAL is written from its beginning, into the room that it has.
+        Their pages are free for the outbox then. The reserve is given back, so that the WAL's pages fit into the
+        database's file; the WAL is written from its beginning then, into the room that it has.
         """
         if not self._size or not is_full(error):
             return False
         dropped = self._size
+        if self._reserve is not None:
+            self._reserve.release()
         try:
-            self._database.connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
-        except sqlite3.Error as failure:
-            _log.warning("wal_not_restarted", reason=str(failure))
-        try:
+            self._restart_wal()
             with self._database.transaction() as connection:
                 connection.execute("DELETE FROM kept_reports")
+            self._restart_wal()
         except sqlite3.Error as failure:
             _log.warning("kept_reports_not_dropped", reason=str(failure))
-            return False
         finally:
             self.recount()
-        _log.warning("kept_reports_dropped", count=dropped, reason="the disk is full")
-        return True
+        if not self._size:
+            _log.warning("kept_reports_dropped", count=dropped, reason="the disk is full")
+        return not self._size
+
+    def _restart_wal(self) -> None:
+        self._database.connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
 
 def is_full(error: sqlite3.Error) -> bool:

@@ -1,6 +1,7 @@
 """What a guard asks over HTTP, in which order, and what it makes of the answers, on a virtual clock."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from agent.link.link import (
     Closed,
     Delivered,
     Event,
+    GenerationReceived,
     Opened,
     PolicyReceived,
     ReceiptReceived,
@@ -19,6 +21,7 @@ from agent.link.link import (
     Subscribed,
 )
 from agent.link.request_queue import MOST_REPORTS, REPORTS_EVERY, RequestQueue
+from schemas.generations import StoreGeneration
 from schemas.limits import BODY_LIMIT
 from schemas.threats import Receipt
 from schemas.topics import HEARTBEAT, POLICY, POLICY_APPLIED, PRESENCE, RECEIPTS, REGISTRATION, THREATS
@@ -177,6 +180,47 @@ def test_reports_gather_and_leave_when_all_are_stored() -> None:
     assert exchange.reports() == ["a", "b"]
     assert exchange.say(201, {"accepted": 2}) == [ReceiptReceived(Receipt(stored=["a", "b"]))]
     assert exchange.idle()
+
+
+def test_reports_that_are_sent_again_wait_for_the_others() -> None:
+    """Reports that the store lost go after all others, in requests of their own that say so."""
+    exchange = Exchange().open()
+    again = {"reports": [{"id": "x"}, {"id": "y"}], "resent": True, "mac": "x"}
+    exchange.requests.publish(THREATS, json.dumps(again).encode())
+    exchange.report("a")
+    assert (exchange.reports(), "resent" in json.loads(exchange.ask().body or b"")) == (["a"], False)
+    exchange.say(201, {"accepted": 1})
+    exchange.now += REPORTS_EVERY
+    assert (exchange.reports(), json.loads(exchange.ask().body or b"")["resent"]) == (["x", "y"], True)
+    assert exchange.say(201, {"accepted": 2}) == [ReceiptReceived(Receipt(stored=["x", "y"]))]
+    assert exchange.idle()
+
+
+@pytest.mark.parametrize(
+    ("stated", "members"),
+    [
+        ({"generation": 7, "mark": "7.a.1"}, {"generation": 7, "mark": "7.a.1"}),
+        ({"generation": "7", "mark": "7.a.1"}, {}),
+        ({"generation": 7, "mark": "no mark"}, {}),
+        ({}, {}),
+    ],
+)
+def test_a_receipt_has_what_the_answer_says_of_the_store(stated: dict[str, Any], members: dict[str, Any]) -> None:
+    """Generation and mark of an answer are the receipt's; values that are none settle the reports all the same."""
+    exchange = Exchange().open()
+    exchange.report("a")
+    assert exchange.say(201, {"accepted": 1, **stated}) == [ReceiptReceived(Receipt(stored=["a"], **members))]
+
+
+def test_the_generation_of_the_store_comes_with_the_answer_to_a_heartbeat() -> None:
+    """The answer's member is passed on; anything else in its place is nothing."""
+    exchange = Exchange().open()
+    told = []
+    for stated in ({"number": 3, "resendFrom": "2026-01-01T00:00:00Z"}, {"number": 0}, 5, None):
+        exchange.requests.publish(HEARTBEAT, heartbeat())
+        told.append(exchange.say(200, {"storeGeneration": stated}))
+    asked = StoreGeneration(number=3, resend_from=datetime(2026, 1, 1, tzinfo=UTC))
+    assert told == [[GenerationReceived(asked)], [], [], []]
 
 
 def test_a_burst_stays_within_what_a_manager_takes_in_a_minute() -> None:
