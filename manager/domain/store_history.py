@@ -4,7 +4,8 @@ Each receipt carries a mark: the run of the manager that gave it, and the number
 had. Guards return their latest mark. A mark of a run that the store does not know, or beyond the commits that the store
 had when the next run began, proves that the store lost what the receipt was for: it was restored from an older copy.
 Marks are coded with a key that the manager alone has, so no guard can make one up. A database that fails over has
-another timeline afterwards: commits may be lost, and the next run asks without a mark.
+another timeline afterwards: commits may be lost, and the next run asks without a mark. The first run on a database
+after runs that had no timeline follows a move of the whole store, which lost nothing.
 """
 
 import hmac
@@ -120,7 +121,7 @@ class StoreHistory:
         kept = [run for run in self.runs if now - run.started_at <= _RUNS_KEPT_FOR]
         before = [run for run in self.runs if now - run.started_at > _RUNS_KEPT_FOR][-1:]
         self.runs = [*before, *kept][-_MOST_RUNS:]
-        return None if timeline == former else self._since(self.runs[-1], now)
+        return None if former in {"", timeline} else self._since(self.runs[-1], now)
 
     def next_commit(self, now: float) -> str:
         """Return the value to store with the next commit that has reports."""

@@ -34,6 +34,7 @@ def test_guards_go_on_with_a_manager_whose_store_moved(tmp_path: Path, postgresq
             running = migrate(manager, postgresql_empty)
             assert running.returncode == 6
             assert "a manager runs on" in running.stderr
+            registered = {guard.hostname: manager.agent(guard.hostname)["registeredAt"] for guard in guards}
             assert manager.stop() == 0
             guards[0].attacked_by("203.0.113.8")
             done = migrate(manager, postgresql_empty, "-o", "json")
@@ -55,6 +56,7 @@ def test_guards_go_on_with_a_manager_whose_store_moved(tmp_path: Path, postgresq
             for guard, agent_id in zip(guards, ids, strict=True):
                 eventually(lambda guard=guard: manager.agent(guard.hostname)["status"] == "online", what="online again")
                 assert manager.agent(guard.hostname)["id"] == agent_id
+                assert manager.agent(guard.hostname)["registeredAt"] == registered[guard.hostname]
                 assert guard.running is not None
                 assert guard.running.process.poll() is None
             guards[1].attacked_by("203.0.113.8")
@@ -65,6 +67,7 @@ def test_guards_go_on_with_a_manager_whose_store_moved(tmp_path: Path, postgresq
             eventually(lambda: not any(map(spooled, guards)), what="receipts")
             known = [each["id"] for each in manager.get("/api/threats")]
             assert len(known) == len(set(known))
+            assert "store_lost_reports" not in (tmp_path / "manager.log").read_text()
         finally:
             for guard in guards:
                 guard.stop()

@@ -168,6 +168,17 @@ def test_an_old_copy_is_asked_for_from_24_hours_ago() -> None:
         assert history.loss_shown_by(lost, NOW + 10) == NOW + 10 - KEPT_FOR
 
 
+def test_the_first_timeline_of_a_moved_store_asks_for_nothing() -> None:
+    """The store was moved whole from a file, which has no timeline; a fail-over after that asks."""
+    store = Store()
+    store.start(NOW)
+    store.commit(NOW + 100)
+    store.start(NOW + 200, "00000002")
+    assert store.lost_since is None
+    store.start(NOW + 300, "00000003")
+    assert store.lost_since == NOW + 100 - SLACK
+
+
 def test_another_timeline_asks_without_a_mark() -> None:
     """A run on another history of the database asks from the last commit that is left; the same history does not."""
     store = Store()
