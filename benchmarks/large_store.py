@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from collections.abc import Iterator
 
 from benchmarks.load import Sender
 from manager.domain.agents.agent import Agent, Door, Host, InForce, State, credential_of
@@ -21,6 +22,9 @@ from schemas.model import iso
 DAY = 86_400
 IN_ONE = 500
 """Threats in a transaction."""
+
+_AGENTS_IN_ONE = 5_000
+"""Agents in a transaction: PostgreSQL ends a session that computes for seconds within one."""
 
 ORGANIZATIONS = 20
 RARE = "rootkit"
@@ -63,7 +67,8 @@ class LargeStore:
         self._number = 0
         self.now = clock.read().wall
         self.senders: list[Sender] = []
-        self._store.commit(self._fleet())
+        for changes in self._fleet():
+            self._store.commit(changes)
         elapsed, used, began_at, span = 0.0, 0.0, self.now - DAY, DAY - _QUIET
         for start in range(0, threats, IN_ONE):
             batch = Changes(threats=[self._threat(began_at + span * start / threats) for _ in range(IN_ONE)])
@@ -86,9 +91,12 @@ class LargeStore:
         PeeweeStore(database, self._store_key).commit(Changes(threats=rows))
         database.close()
 
-    def _fleet(self) -> Changes:
+    def _fleet(self) -> Iterator[Changes]:
         changes, policies = Changes(), Policies()
         for number in range(1, self._agents + 1):
+            if len(changes.agents) >= _AGENTS_IN_ONE:
+                yield changes
+                changes = Changes()
             agent_id, organization_id = f"ag-{number:016x}", f"org-{number % self._organizations}"
             secret = new_secret()
             policy = policies.assign(agent_id, Placement(organization_id), self.now)
@@ -105,7 +113,7 @@ class LargeStore:
             self.senders.append(
                 Sender(agent_id, "", AgentKeys.derive(secret).mac_key, 1, policy.version, policy.resolved.digest)
             )
-        return changes
+        yield changes
 
     def _threat(self, at: float) -> ThreatRow:
         self._number += 1
