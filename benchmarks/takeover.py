@@ -39,7 +39,7 @@ _WITHIN = 300.0
 class Figure:
     """One take-over, in seconds after SIGKILL; `cpu_seconds` are the successor's from then until it is ready.
 
-    `door_answers` is when the store is loaded and the leader's own door answers; at `ready` the broker is connected too.
+    At `door_answers` the store is loaded and the leader's own door answers, at `ready` the broker is connected, too.
     """
 
     agents: int
