@@ -13,7 +13,6 @@ import json
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -98,6 +97,8 @@ class StoreHistory:
     commits: int = 0
     last_commit_at: float | None = None
     random_below: Callable[[int], int] = secrets.randbelow
+    present: str = ""
+    """The beginning of the marks of the present run and generation, which show no loss; empty before the first run."""
     _mark: tuple[Mark, str] = (Mark(0, "", 0), "")
 
     def begin_run(self, now: float, timeline: str = "") -> float | None:
@@ -121,6 +122,7 @@ class StoreHistory:
         kept = [run for run in self.runs if now - run.started_at <= _RUNS_KEPT_FOR]
         before = [run for run in self.runs if now - run.started_at > _RUNS_KEPT_FOR][-1:]
         self.runs = [*before, *kept][-_MOST_RUNS:]
+        self._set_present()
         return None if former in {"", timeline} else self._since(self.runs[-1], now)
 
     def next_commit(self, now: float) -> str:
@@ -182,6 +184,7 @@ class StoreHistory:
             since = min(since, self.generation.resend_from)
         number = self._number_above(max(above, self.generation.number), now)
         self.generation = Generation(number, now, max(since, now - KEPT_FOR))
+        self._set_present()
 
     def is_asking(self, now: float) -> bool:
         """Return whether guards may still have reports that the present generation asks for."""
@@ -231,6 +234,9 @@ class StoreHistory:
             return None  # of this run, or of one before those that the store remembers
         return next((run for run in self.runs if run.started_at > started_at), self.runs[-1])
 
+    def _set_present(self) -> None:
+        self.present = f"{self.generation.number}.{self.runs[-1].id}." if self.runs else ""
+
     def _number_above(self, number: int, now: float) -> int:
         return min(max(int(now * 1000), number + 1 + self.random_below(_STEP)), LARGEST_GENERATION)
 
@@ -239,7 +245,7 @@ class StoreHistory:
         return f"{text}.{self._code(text)}"
 
     def _code(self, text: str) -> str:
-        return to_base64url(hmac.digest(self.key, text.encode(), sha256)[:_CODE_LENGTH])
+        return to_base64url(hmac.digest(self.key, text.encode(), "sha256")[:_CODE_LENGTH])
 
     def _decoded(self, text: str) -> tuple[Mark, float]:
         covered, _, code = text.rpartition(".")

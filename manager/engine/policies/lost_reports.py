@@ -39,16 +39,15 @@ class StoreRun:
 def compare(context: Context, agent: Agent, mark: str) -> None:
     """Compare the mark of an agent's latest receipt with the history of the store; ask guards if reports are lost."""
     history, now = context.fleet.store_history, context.batch.now.wall
-    if not history.runs or mark == history.mark():
+    if mark.startswith(history.present):
         return
     try:
         since = history.loss_shown_by(mark, now)
-        lost = history.generation_of(mark)
     except ValueError:
         context.fleet.counters["claims_ignored"] += 1
         return
     if since is not None:
-        ask(context, since, lost, agent.agent_id)
+        ask(context, since, history.generation_of(mark), agent.agent_id)
 
 
 def ask(context: Context, since: float, lost_generation: int = 0, agent_id: str | None = None) -> None:

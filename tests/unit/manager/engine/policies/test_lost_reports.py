@@ -137,10 +137,12 @@ def test_a_mark_that_the_manager_did_not_make_is_counted(bench: Bench) -> None:
     """An invented mark has nobody asked, whatever it says, and is counted."""
     (agent,) = joined(bench, "a")
     mark = receipt(bench, agent, agent.threat(bench.wall, sourceIp=ATTACKER))["mark"]
+    bench.crash()
     keys(bench)
     head, run, commits, started, code = mark.split(".")
     for text in ("x", f"{head}.{run}.{int(commits) + 9}.{started}.{code}", f"{head}.00.1.{started}.{code}"):
         beat(bench, agent, text)
+    beat(bench, agent, bench.fleet.store_history.present + "invented")  # of the present run, which has lost nothing
     assert keys(bench) == []
     assert bench.fleet.counters["claims_ignored"] == 3
     assert bench.failures() == {}
