@@ -173,7 +173,8 @@ class ManagerLoop:
             manager.caught_up_at = now.monotonic
         with self._isolated("MQTT door"):
             manager.mqtt_door.tick()
-            if manager.hand_over is not None:
+        if manager.hand_over is not None:
+            with self._isolated("hand-over"):
                 manager.hand_over.tick(now.monotonic)
         with self._isolated("notifier"):
             manager.notifier.watch_store(engine.system_events.store_problem, manager.global_channels)

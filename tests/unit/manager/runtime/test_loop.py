@@ -42,6 +42,7 @@ def loop_of(bench: Bench, directory: DataDirectory | None, **parts: Callable[...
         engine=bench.engine,
         mqtt=SimpleNamespace(poll=parts.get("poll", _nothing), flush=parts.get("flush", _nothing), wake=_nothing),
         mqtt_door=SimpleNamespace(tick=parts.get("tick", _nothing)),
+        hand_over=None,
         certificates=SimpleNamespace(check=parts.get("check", _nothing)),
         notifier=SimpleNamespace(watch_store=parts.get("watch", _nothing)),
         global_channels=list,
