@@ -77,16 +77,17 @@ class EqualSystems(EngineHistory):
         while self.patches:
             self.patches.pop().stop()
 
-    @rule(agent=st.integers(1, 4), address=st.sampled_from(ADDRESSES), ago=st.integers(0, 90_000), guess=st.booleans())
+    @rule(
+        agent=st.integers(1, 2), address=st.sampled_from(ADDRESSES[:3]), ago=st.integers(0, 90_000), guess=st.booleans()
+    )
     def protect(self, *, agent: int, address: str, ago: int, guess: bool) -> None:
         """Store measures, logins and lifts, as reports and commands bring them."""
         subject, at, name = ScopedAddress("acme", "", address), self.bench.wall - ago, f"m-{len(self.written)}"
-        measure = ReportedMeasure(
-            subject, agent, at, "rule", "block", ago % 7, "taken" if guess else "would_be_taken", ago % 3 or None
-        )  # type: ignore[arg-type]
+        measure = ReportedMeasure(subject, agent, at, "rule", "block", ago % 7, "taken", ago % 3 or None)  # type: ignore[arg-type]
+        other = measure._replace(at=at + (3 if guess else -3), outcome="would_be_taken", guesses=9)  # type: ignore[arg-type]
         self.commit(
             Changes(
-                measures={(agent, name): (measure, self.bench.wall)},
+                measures={(agent, name): (measure, self.bench.wall), (agent, f"{name}-b"): (other, self.bench.wall)},
                 logins=[HostLogin(subject, agent, "eve", at + 5, guess)],
                 login_reporters={agent: at},
                 lifts=[Lift(subject, at + 9, "undo", "test")],
@@ -200,7 +201,8 @@ class EqualSystems(EngineHistory):
 def _sorted(loaded: Snapshot) -> dict[str, Any]:
     """Return the members of a state without the order of lists in which it says nothing."""
     free = {"tokens", "access", "sessions", "policies", "entries", "manual_blocks", "responses"}
-    found = {name: getattr(loaded, name) for name in Snapshot.__dataclass_fields__}
+    names = set(Snapshot.__dataclass_fields__) - {"timeline"}  # PostgreSQL's own
+    found = {name: getattr(loaded, name) for name in names}
     return {name: sorted(value, key=repr) if name in free else value for name, value in found.items()}
 
 
