@@ -11,6 +11,8 @@ from schemas import topics
 from tests.support.engine import Bench
 from tests.support.migrated_store import forgo_durability
 
+pytestmark = pytest.mark.usefixtures("each_system")
+
 ATTACKS, AGENTS = 15, 20
 
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +31,8 @@ from tests.support.attacks import attack, trusted
 from tests.support.engine import Bench
 from tests.support.memory import memory_of
 from tests.support.migrated_store import forgo_durability
+
+pytestmark = pytest.mark.usefixtures("each_system")
 
 ADDRESSES = ("203.0.113.66", "198.51.100.200", "198.51.100.201", "203.0.113.1")
 MEMBERS = ("removed", "responses", "entries_removed", "manual_added", "manual_removed", "revisions", "meta")
