@@ -96,7 +96,10 @@ def test_the_other_takes_over_when_the_leader_is_killed(managers: DatabaseManage
         assert (agent["agentId"], agent["status"]) == (agent_id, "online")
         first.start()
         stands_by(first)
-        assert [each["role"] for each in health(second)["managers"]].count("standby") == 1
+        eventually(
+            lambda: [each["role"] for each in health(second)["managers"]].count("standby") == 1,
+            what="the leader knows the one that stands by",
+        )
         assert role(second) == "leader"
     finally:
         guard.stop()
@@ -122,9 +125,12 @@ def test_the_page_hands_the_lead_over_for_an_upgrade(managers: DatabaseManagers)
     leads(second)
     stands_by(first)
     assert health(second)["leader"]["epoch"] == 2
-    status = command(first, "status").stdout
-    assert "Leader " in status
-    assert "Standby " in status
+    eventually(
+        lambda: (
+            {"Leader", "Standby"} <= {line.partition(" ")[0] for line in command(first, "status").stdout.splitlines()}
+        ),
+        what="the status names both",
+    )
     assert first.running is not None
     assert first.running.process.poll() is None
     assert (second.data / "enroll.token").read_text() == token
