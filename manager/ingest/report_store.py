@@ -9,6 +9,7 @@ from manager.errors import StoreRejected, StoreUnavailable
 from manager.storage.health import StoreHealth
 from manager.storage.location import location_of
 from manager.storage.postgresql.connection import PostgresqlStore, driver_errors
+from manager.storage.postgresql.partitions import ThreatPartitions, partition_length
 from manager.storage.postgresql.reports import store_reports
 from manager.storage.rows import AgentRows, SecretCipher
 from manager.storage.statements import Statements
@@ -26,11 +27,13 @@ class ReportStore:
     Args:
         database: the worker's own connection.
         store_key: opens the secrets of agents.
+        threat_retention: seconds that threats are kept, which determine the length of partitions; 0 for no partitions.
     """
 
-    def __init__(self, database: PostgresqlStore, store_key: bytes) -> None:
+    def __init__(self, database: PostgresqlStore, store_key: bytes, threat_retention: float = 0.0) -> None:
         self._database = database
         self._statements = Statements(database)
+        self._partitions = ThreatPartitions(database, self._statements, partition_length(threat_retention))
         self._rows = AgentRows(SecretCipher(store_key))
         self._health = StoreHealth(location_of(database))
 
@@ -57,6 +60,8 @@ class ReportStore:
         known: dict[int, bytes] = {}
         with self._health.commit_errors(), self._database.atomic():
             if rows:
+                self._partitions.cover(min(row.received_at for row in rows))
+                self._partitions.cover(max(row.received_at for row in rows))
                 with driver_errors:
                     known = store_reports(self._database.connection(), rows).known
             if letters:
@@ -85,6 +90,6 @@ class ReportStore:
         """Wake the leader, which would look by itself within a second."""
         try:
             with self._health.errors("notify"), driver_errors:
-                self._database.connection().execute(_NOTIFY)
+                self._database.connection().execute(_NOTIFY, prepare=False)  # several statements
         except StoreUnavailable:
             return

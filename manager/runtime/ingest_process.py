@@ -92,7 +92,7 @@ class IngestProcess:
         opened = open_secrets(database, directory.key_file, place)
         sealed = opened.values.get("broker_password")
         directory.sealed_broker_password = None if sealed is None else sealed.decode()
-        store = ReportStore(database, opened.store_key)
+        store = ReportStore(database, opened.store_key, settings.threat_retention)
         self._agents = KnownAgents(store.agents)
         self._listener = Listener(place, (AGENTS_CHANGED,), self._hear, interval=_LISTEN_EVERY)
         stack.callback(self._listener.stop)
