@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from manager.domain.agents.agent import Agent, Door, Host, credential_of
 from manager.engine.batch import Changes, ThreatRow
 from manager.engine.ports import PruneOrder
+from manager.ingest.report_store import ReportStore
 from manager.storage import tables
+from manager.storage.postgresql.connection import open_writer
 from manager.storage.postgresql.partitions import partition_length
 from manager.storage.queries import StoreQueries
 from manager.storage.store import PeeweeStore
@@ -183,6 +185,15 @@ def test_two_writers_make_a_partition_once(stored: Stored) -> None:
     stored.receive(NOW + HOUR)
     assert stored.partitions()[name_of(NOW + HOUR)] == 1
     assert stored.prune(NOW + DAY + HOUR) == 2
+
+
+def test_an_ingest_worker_makes_partitions_too(stored: Stored) -> None:
+    """What a worker stores has a partition of its hour, though the leader stores nothing then."""
+    writer = open_writer(stored.database.address)  # type: ignore[attr-defined]
+    row = ThreatRow(1, "w-1", bytes(16), NOW, NOW, True, "scan", "low", 1.0, None, None, None, "{}")
+    ReportStore(writer, bytes(32), DAY).store([row], [])
+    writer.close()
+    assert stored.partitions() == {name_of(NOW): 1, "threat_of_other_days": 0}
 
 
 STEPS = st.lists(
