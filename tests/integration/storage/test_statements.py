@@ -31,6 +31,7 @@ from tests.support.migrated_store import open_migrated
 from tests.support.postgresql import Postgresql
 
 STORAGE = Path(SQL).parent
+INGEST = STORAGE.parent / "ingest"
 SYSTEMS = sorted(path.name for path in SQL.iterdir())
 
 
@@ -52,11 +53,11 @@ def postgresql_reader(postgresql_cluster: Postgresql) -> Iterator[Connection[Any
 
 
 def named_in_code(system: str) -> set[str]:
-    """Return the names of a system's statements in the storage code; a name with a placeholder is a pattern."""
+    """Return the names of a system's statements in the code; a name with a placeholder is a pattern."""
     names: set[str] = set()
     stems = "|".join(sorted({name.split(".")[0] for each in SYSTEMS for name in load_statements(each)}))
-    for file in STORAGE.rglob("*.py"):
-        folder = file.relative_to(STORAGE).parts[0]
+    for file in (*STORAGE.rglob("*.py"), *INGEST.rglob("*.py")):
+        folder = file.relative_to(STORAGE).parts[0] if file.is_relative_to(STORAGE) else ""
         if folder == system or folder not in SYSTEMS:
             names.update(re.findall(rf'"((?:{stems})\.[a-z_]+(?:\{{[a-z_.]+\}})?)"', file.read_text("utf-8")))
     return names
