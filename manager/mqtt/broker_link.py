@@ -14,7 +14,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from manager.backoff import Backoff
-from manager.domain.ingest.topics import ALL, WORKER_LIFE, Filters, resolve_received, unwanted
+from manager.domain.ingest.topics import ALL, OF_THE_LEADER, WORKER_LIFE, Filters, resolve_received, unwanted
 from manager.domain.instant import Instant
 from manager.engine.batch import Publication
 from manager.engine.inbox import Inbound, Inbox
@@ -82,6 +82,7 @@ class BrokerLink:
         cleared_filter: retained messages that match it are cleared at each connect, and at intervals.
         before_connect: called before each connection, in a thread; returns a reason not to connect, or None.
         filters: returns the subscriptions, which may be shared; called at each connect.
+        possible_filters: all that `filters` may return, and those of before, which the session may still have.
         clean_session: whether the session ends with the connection.
         may_publish: returns whether this manager leads; one that does not drops what is buffered, and does not connect.
     """
@@ -102,11 +103,13 @@ class BrokerLink:
         cleared_filter: str | None = None,
         before_connect: Callable[[], str | None] | None = None,
         filters: Callable[[], Filters] = lambda: ALL,
+        possible_filters: Filters = (*ALL, *OF_THE_LEADER),
         clean_session: bool = False,
         may_publish: Callable[[], bool] = lambda: True,
     ) -> None:
         self._may_publish = may_publish
         self._filters = filters
+        self._possible_filters = possible_filters
         self._asked: Filters = ()
         self._clean_session = clean_session
         self.address = address
@@ -368,7 +371,7 @@ class BrokerLink:
         self._fresh = not flags.session_present
         self._asked = filters = self._filters()
         if flags.session_present:
-            client.unsubscribe(unwanted(filters))
+            client.unsubscribe(unwanted(filters, self._possible_filters))
         client.subscribe([*filters, *((topic.decode(), 0) for topic in self._other_topics)])
 
     def _on_subscribe(self, client: Any, _data: Any, mid: int, codes: list[ReasonCode], _properties: Any) -> None:

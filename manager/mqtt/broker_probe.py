@@ -22,7 +22,7 @@ import structlog
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
-from manager.domain.ingest.topics import SHARED_PROBE, WORKER_LIFE
+from manager.domain.ingest.topics import WORKER_LIFE, shared_probe
 from manager.engine.batch import Publication
 from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.rival_managers import RivalManagers
@@ -96,9 +96,11 @@ def delivers_shared(
     username: str,
     password: str | None,
     tls: ssl.SSLContext | None,
+    *,
+    group: str,
     settings: ProbeSettings | None = None,
 ) -> bool:
-    """Return whether the broker delivers messages to a shared subscription, by a real one. Blocks.
+    """Return whether the broker delivers messages to a group's shared subscription, by a real one. Blocks.
 
     A broker may grant such a subscription and deliver nothing to it.
 
@@ -106,7 +108,7 @@ def delivers_shared(
         OSError: the broker cannot be reached.
     """
     with _probing(address, username, password, tls, settings or ProbeSettings()) as probe:
-        return probe.receives_shared()
+        return probe.receives_shared(group)
 
 
 @contextlib.contextmanager
@@ -153,9 +155,9 @@ class _Probe:
         self._publish(managers.publication("offline", retained=False))
         return self._conflict(managers)
 
-    def receives_shared(self) -> bool:
+    def receives_shared(self, group: str) -> bool:
         """Return whether a message arrives by the shared subscription: one's own, or one of another probe."""
-        if self._answer() != 0 or not self._subscribe(SHARED_PROBE[0]):
+        if self._answer() != 0 or not self._subscribe(shared_probe(group)):
             return False
         topic = WORKER_LIFE.address(secrets.token_hex(16))
         for _ in range(_SHARED_TRIES):  # another probe may get the message

@@ -8,7 +8,7 @@ neither allows nor denies.
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from manager.domain.ingest.topics import OF_THE_LEADER, SHARED, SHARED_PROBE, WORKER_LIFE
+from manager.domain.ingest.topics import OF_THE_LEADER, SHARED_BY_ANY, WORKER_LIFE
 from schemas.topics import PREFIX, REGISTRATION, TABLE, Principal, Role, filters, is_cleared
 
 CONTROL = "$CONTROL/dynamic-security/v1"
@@ -105,8 +105,10 @@ def _of_the_manager() -> Iterator[Acl]:
     kinds: tuple[AclType, ...] = ("publishClientSend", "publishClientReceive", "subscribeLiteral")
     for kind in kinds:
         yield Acl(kind, ALL_REGISTRATIONS)  # to clear messages that clients left there, at any depth
-    for topic_filter, _ in (*SHARED, *OF_THE_LEADER, SHARED_PROBE):
+    for topic_filter, _ in OF_THE_LEADER:
         yield Acl("subscribeLiteral", topic_filter)
+    for topic_filter in SHARED_BY_ANY:
+        yield Acl("subscribePattern", topic_filter)
     for kind in ("publishClientSend", "publishClientReceive"):
         yield Acl(kind, WORKER_LIFE.filter)
     yield Acl("publishClientSend", CONTROL)

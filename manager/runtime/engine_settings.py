@@ -91,6 +91,11 @@ def own_addresses(broker: str) -> tuple[str, ...]:
     return tuple(sorted(addresses))
 
 
+def share_group(database_key: bytes) -> str:
+    """Return the name of the shared subscriptions of a database's processes, from a key that only they have."""
+    return f"panguard-{derive(database_key, b'share group').hex()[:16]}"
+
+
 def life_key(store_key: bytes) -> bytes:
     """Return the key of the messages between the processes of a database."""
     return derive(store_key, b"worker life")

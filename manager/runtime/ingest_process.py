@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from manager.data_directory import DataDirectory
-from manager.domain.ingest.topics import SHARED
+from manager.domain.ingest.topics import shared
 from manager.domain.instant import Instant
 from manager.engine.failure_isolation import isolated
 from manager.errors import SetupError
@@ -26,7 +26,7 @@ from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.broker_link import BrokerLink
 from manager.mqtt.broker_probe import delivers_shared
 from manager.runtime import clock
-from manager.runtime.engine_settings import engine_settings, life_key
+from manager.runtime.engine_settings import engine_settings, life_key, share_group
 from manager.runtime.transport_security import EMBEDDED, Transport
 from manager.settings import Settings
 from manager.storage.postgresql.address import DatabaseAddress
@@ -96,6 +96,7 @@ class IngestProcess:
         self._agents = KnownAgents(store.agents)
         self._listener = Listener(place, (AGENTS_CHANGED,), self._hear, interval=_LISTEN_EVERY)
         stack.callback(self._listener.stop)
+        self._group = share_group(opened.user_name_key)
         self._link = self._new_link(settings, transport, directory, worker_id)
         self.engine = IngestEngine(
             worker_id,
@@ -184,7 +185,7 @@ class IngestProcess:
         def obstacle() -> str | None:
             if self._is_deaf or self.engine.problem is not None:
                 return self.problem
-            if not delivers_shared(self._address, username, password, tls):
+            if not delivers_shared(self._address, username, password, tls, group=self._group):
                 return _NO_SHARES.format(address=self._address)
             return None
 
@@ -198,7 +199,7 @@ class IngestProcess:
             clock=clock.read,
             before_connect=obstacle,
             tls=tls,
-            filters=lambda: SHARED,
+            filters=lambda: shared(self._group),
             clean_session=True,
         )
 

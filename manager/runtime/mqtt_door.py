@@ -12,7 +12,7 @@ from manager.broker.errors import EmbeddedBrokerError
 from manager.broker.supervisor import BrokerSupervisor, EmbeddedBrokerAccess
 from manager.data_directory import DataDirectory
 from manager.domain.agents.agent import digest
-from manager.domain.ingest.topics import ALL, OF_THE_LEADER, SHARED
+from manager.domain.ingest.topics import ALL, OF_THE_LEADER, shared
 from manager.engine.batch import Publication
 from manager.engine.fleet import Fleet
 from manager.engine.ports import BrokerAccess
@@ -25,6 +25,7 @@ from manager.provisioning.dynamic_security import DynamicSecurity, NoBrokerAcces
 from manager.provisioning.logins import FleetLogins, observer_login, registration_login
 from manager.provisioning.roles import ALL_REGISTRATIONS, RESPONSES
 from manager.runtime import clock
+from manager.runtime.engine_settings import share_group
 from manager.runtime.transport_security import EMBEDDED, Transport, reachable
 from manager.runtime.version import VERSION
 from manager.settings import Settings
@@ -77,6 +78,7 @@ class MqttDoor:
     ) -> None:
         self._membership = membership
         self._filters = ALL
+        self._group = share_group(fleet.keyring.user_name_key)
         self._settings = settings
         self._transport = transport
         self._directory = directory
@@ -187,8 +189,8 @@ class MqttDoor:
         def obstacle() -> str | None:
             found = find_obstacle(self._rivals, address, username, password, tls, cleared_filter=ALL_REGISTRATIONS)
             if found is None and self._membership is not None:
-                shares = delivers_shared(address, username, password, tls)
-                self._filters = [*OF_THE_LEADER, *SHARED] if shares else ALL
+                shares = delivers_shared(address, username, password, tls, group=self._group)
+                self._filters = [*OF_THE_LEADER, *shared(self._group)] if shares else ALL
             return found
 
         return self._link(address, client_id, username, password, handlers=handlers, before_connect=obstacle)
@@ -215,6 +217,7 @@ class MqttDoor:
             cleared_filter=None if before_connect is None else ALL_REGISTRATIONS,
             before_connect=before_connect,
             filters=lambda: self._filters,
+            possible_filters=(*ALL, *OF_THE_LEADER, *shared(self._group)),
             tls=self._transport.broker_trust,
             may_publish=(lambda: True) if self._membership is None else self._membership.keeper.leads,
         )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from manager.domain.ingest.topics import SHARED, WORKER_LIFE
+from manager.domain.ingest.topics import WORKER_LIFE, shared
 from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.broker_probe import delivers_shared
 from schemas import topics
@@ -23,7 +23,7 @@ def test_mosquitto_as_prepared_splits_messages_among_managers(tmp_path: Path) ->
     with fleet_at(MOSQUITTO, tmp_path) as fleet:
         login = fleet.logins["manager"]
         address = BrokerAddress("127.0.0.1", fleet.port)
-        assert delivers_shared(address, login.username, login.password, None)
+        assert delivers_shared(address, login.username, login.password, None, group="group")
         workers = [PahoClient(fleet.port, f"w{n}", username=login.username, password=login.password) for n in range(2)]
         others = {
             name: PahoClient(fleet.port, f"c-{name}", username=each.username, password=each.password)
@@ -33,7 +33,7 @@ def test_mosquitto_as_prepared_splits_messages_among_managers(tmp_path: Path) ->
         try:
             for worker in workers:
                 assert worker.connect() == 0
-                assert REFUSED not in worker.subscribe_to_all([topic_filter for topic_filter, _ in SHARED])
+                assert REFUSED not in worker.subscribe_to_all([topic_filter for topic_filter, _ in shared("group")])
             assert workers[0].subscribe(WORKER_LIFE.filter) < REFUSED
             for client in others.values():
                 assert client.connect() == 0
@@ -57,4 +57,6 @@ def test_the_embedded_broker_is_recognized_by_a_message(tmp_path: Path) -> None:
     """The embedded broker delivers nothing to a shared subscription, so a worker refuses it."""
     with fleet_at(HARDENED, tmp_path) as fleet:
         login = fleet.logins["manager"]
-        assert not delivers_shared(BrokerAddress("127.0.0.1", fleet.port), login.username, login.password, None)
+        assert not delivers_shared(
+            BrokerAddress("127.0.0.1", fleet.port), login.username, login.password, None, "group"
+        )

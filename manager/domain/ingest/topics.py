@@ -21,9 +21,6 @@ WORKER_LIFE = Topic(
 )
 """The heartbeats that an ingest worker has verified, gathered for the leader."""
 
-SHARE = "$share/panguard-ingest/"
-"""Prefix of a subscription by which the broker gives each message to one of the ingest processes."""
-
 Filters: TypeAlias = Sequence[tuple[str, int]]
 """Topic filters, each with the QoS of its subscription."""
 
@@ -32,22 +29,33 @@ ALL: Filters = [(row.filter, row.qos) for row in TABLE if Role.MANAGER in row.re
 
 _SPLIT = [(row.filter, row.qos) for row in (THREATS, HEARTBEAT)]
 
-SHARED: Filters = [(SHARE + topic_filter, qos) for topic_filter, qos in _SPLIT]
-"""The subscriptions of an ingest process."""
-
-SHARED_PROBE = (f"{SHARE}{WORKER_LIFE.filter}", WORKER_LIFE.qos)
-"""The subscription by which a process finds out whether the broker delivers to shared subscriptions."""
-
 OF_THE_LEADER: Filters = [*(each for each in ALL if each not in _SPLIT), (WORKER_LIFE.filter, WORKER_LIFE.qos)]
 """The subscriptions that the leader has beside those of an ingest process."""
+
+SHARED_BY_ANY = [f"$share/+/{row.filter}" for row in (THREATS, HEARTBEAT, WORKER_LIFE)]
+"""The shared subscriptions of the processes of all databases, as patterns for access control."""
 
 _NOTHING = f"{PREFIX}nothing"
 
 
-def unwanted(filters: Filters) -> list[str]:
-    """Return the filters that a process with another role may have left in its session; at least one."""
+def shared(group: str) -> Filters:
+    """Return the subscriptions of an ingest process: the broker gives each message to one process of the group.
+
+    Each database has a group of its own. Else a session that another database's leader left at the broker would take
+    messages away from this one's processes.
+    """
+    return [(f"$share/{group}/{topic_filter}", qos) for topic_filter, qos in _SPLIT]
+
+
+def shared_probe(group: str) -> str:
+    """Return the subscription by which a process finds out whether the broker delivers to shared subscriptions."""
+    return f"$share/{group}/{WORKER_LIFE.filter}"
+
+
+def unwanted(filters: Filters, possible: Filters) -> list[str]:
+    """Return the possible filters that a process may have left in its session, and has no more; at least one."""
     wanted = {topic_filter for topic_filter, _ in filters}
-    return [each for each, _ in (*ALL, *SHARED, *OF_THE_LEADER) if each not in wanted] or [_NOTHING]
+    return [each for each, _ in possible if each not in wanted] or [_NOTHING]
 
 
 _BEGIN, _END = f"{PREFIX}ingest/", "/life"
