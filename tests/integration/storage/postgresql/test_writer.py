@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -226,26 +226,31 @@ def test_a_commit_without_an_answer_is_not_repeated_and_not_lost(
     event = made_event("incident_opened")
     entry = AuditEntry(NOW, "a", "b", "c", None, None, None, None, None)
     changes = Changes(threats=[threat(1)], audit=[entry], history=[("ag-1", NOW, "e", "d")], events=[event])
-    with TcpProxy(postgresql_cluster.port) as proxy, opened(proxied(postgresql_address, proxy)) as store:
-        backend = store._backend
-        mark = backend.mark
+    with (
+        TcpProxy(postgresql_cluster.port) as proxy,
+        opened(proxied(postgresql_address, proxy)) as store,
+        ExitStack() as held,
+    ):
+        commit, before, is_held = store._database.commit, stored(postgresql_address, MARK), threading.Event()
 
-        def mark_and_lose_the_answer(marked: Changes) -> None:
-            mark(marked)
-            threading.Thread(target=cut_after_commit, args=(stored(postgresql_address, MARK),)).start()
-            held.acquire()
+        def hold_and_commit() -> None:
+            held.enter_context(proxy.holding(to_server=not took_place, to_client=took_place))
+            is_held.set()
+            commit()
 
-        def cut_after_commit(before: list[Any]) -> None:
-            with proxy.holding(to_server=not took_place, to_client=took_place):
-                held.release()
-                if took_place:
-                    eventually(lambda: stored(postgresql_address, MARK) != before, what="the commit took place")
-                proxy.cut()
+        def cut_after_commit() -> None:
+            is_held.wait(60)
+            if took_place:
+                eventually(lambda: stored(postgresql_address, MARK) != before, what="the commit took place")
+            proxy.cut()
+            held.close()
 
-        held = threading.Semaphore(0)
-        monkeypatch.setattr(backend, "mark", mark_and_lose_the_answer)
+        cutting = threading.Thread(target=cut_after_commit)
+        cutting.start()
+        monkeypatch.setattr(store._database, "commit", hold_and_commit)
         with pytest.raises(StoreUnavailable):
             store.commit(changes)
+        cutting.join()
         monkeypatch.undo()
         assert len(stored(postgresql_address)) == took_place
         store.commit(changes)
