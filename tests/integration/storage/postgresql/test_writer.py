@@ -1,8 +1,7 @@
 """Writing to PostgreSQL: what is stored once, what is refused, and what becomes of a commit that is not answered."""
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -13,7 +12,7 @@ from manager.domain.agents.agent import Agent, Door, Host, Reason, State, creden
 from manager.engine.batch import AuditEntry, Changes, ThreatRow
 from manager.engine.events import EventRow
 from manager.errors import StoreRejected, StoreUnavailable
-from manager.storage.postgresql.address import DatabaseAddress, database_address
+from manager.storage.postgresql.address import DatabaseAddress
 from manager.storage.postgresql.connection import open_writer
 from manager.storage.postgresql.reports import store_reports
 from manager.storage.store import PeeweeStore
@@ -21,7 +20,6 @@ from schemas.fleet import FleetEvent
 from schemas.model import utc
 from schemas.threats import Severity
 from tests.support.postgresql import Postgresql
-from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.postgresql
@@ -209,14 +207,8 @@ def test_a_writer_that_stands_still_in_a_transaction_loses_it(postgresql_address
     assert stored(postgresql_address) == ["t-1"]
 
 
-def proxied(address: DatabaseAddress, proxy: TcpProxy) -> DatabaseAddress:
-    """Return the address of the same database through a proxy."""
-    return database_address(f"postgresql://panguard@127.0.0.1:{proxy.port}/{address.url.rsplit('/', 1)[1]}")
-
-
 @pytest.mark.parametrize("took_place", [True, False])
 def test_a_commit_without_an_answer_is_not_repeated_and_not_lost(
-    postgresql_cluster: Postgresql,
     postgresql_address: DatabaseAddress,
     monkeypatch: pytest.MonkeyPatch,
     *,
@@ -226,31 +218,18 @@ def test_a_commit_without_an_answer_is_not_repeated_and_not_lost(
     event = made_event("incident_opened")
     entry = AuditEntry(NOW, "a", "b", "c", None, None, None, None, None)
     changes = Changes(threats=[threat(1)], audit=[entry], history=[("ag-1", NOW, "e", "d")], events=[event])
-    with (
-        TcpProxy(postgresql_cluster.port) as proxy,
-        opened(proxied(postgresql_address, proxy)) as store,
-        ExitStack() as held,
-    ):
-        commit, before, is_held = store._database.commit, stored(postgresql_address, MARK), threading.Event()
+    with opened(postgresql_address) as store:
+        commit = store._database.commit
 
-        def hold_and_commit() -> None:
-            held.enter_context(proxy.holding(to_server=not took_place, to_client=took_place))
-            is_held.set()
-            commit()
-
-        def cut_after_commit() -> None:
-            is_held.wait(60)
+        def commit_and_lose_the_connection() -> None:
             if took_place:
-                eventually(lambda: stored(postgresql_address, MARK) != before, what="the commit took place")
-            proxy.cut()
-            held.close()
+                commit()
+            store._database._state.conn.close()
+            raise OperationalError("the connection is lost")
 
-        cutting = threading.Thread(target=cut_after_commit)
-        cutting.start()
-        monkeypatch.setattr(store._database, "commit", hold_and_commit)
+        monkeypatch.setattr(store._database, "commit", commit_and_lose_the_connection)
         with pytest.raises(StoreUnavailable):
             store.commit(changes)
-        cutting.join()
         monkeypatch.undo()
         assert len(stored(postgresql_address)) == took_place
         store.commit(changes)
@@ -261,9 +240,6 @@ def test_a_commit_without_an_answer_is_not_repeated_and_not_lost(
     assert stored(postgresql_address, "SELECT sequence, name FROM event ORDER BY sequence") == [
         (1, "incident_opened"), (2, "incident_closed")
     ]  # fmt: skip
-
-
-MARK = "SELECT value FROM meta WHERE key = 'commit_mark'"
 
 
 def test_commits_wait_for_the_disk_where_the_server_would_not(
