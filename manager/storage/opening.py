@@ -32,7 +32,7 @@ def open_migrated_store(location: StoreLocation) -> Database:
 
         require_usable(location)
         applied = migrate_postgresql(location)
-        database = postgresql.open_writer(location)
+        database = postgresql.open_writer(location, postgresql.LEADER_IDLE)
     tables.database.initialize(database)
     for name in applied:
         log.info("store_migrated", migration=name)

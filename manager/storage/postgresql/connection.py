@@ -19,8 +19,13 @@ from manager.storage.postgresql.address import DatabaseAddress
 driver_errors = __exception_wrapper__
 """Translates psycopg's errors to peewee's, where its connection is used directly."""
 
-IDLE_IN_TRANSACTION = 2_000
-"""Milliseconds after which PostgreSQL ends a writer that stands still in a transaction, as a stopped process does."""
+WORKER_IDLE = 5.0
+"""Seconds after which PostgreSQL ends an ingest worker that stands still in a transaction, as a stopped one does. Its
+open block holds back the decisions on everybody's reports."""
+
+LEADER_IDLE = 60.0
+"""The same for the leader. It carries out commands in its transactions, and one that changes the policies of a large
+fleet takes seconds. Where the leader is stopped, the manager that takes the lease ends its sessions."""
 
 _CONNECTING = {  # a peer that vanished is noticed within about ten seconds, in both directions
     "connect_timeout": 5,
@@ -45,7 +50,7 @@ _SESSION = {
     "tcp_keepalives_interval": 2,
     "tcp_keepalives_count": 3,
 }
-_WRITING = {**_SESSION, "lock_timeout": 5_000, "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION}
+_WRITING = {**_SESSION, "lock_timeout": 5_000}
 _READING = {**_SESSION, "default_transaction_read_only": "on", "statement_timeout": 30_000}
 _MIGRATING = _SESSION
 
@@ -132,13 +137,18 @@ class PostgresqlStore(PostgresqlDatabase):
             state.reset()
 
 
-def open_writer(address: DatabaseAddress) -> PostgresqlStore:
+def open_writer(address: DatabaseAddress, idle: float = WORKER_IDLE) -> PostgresqlStore:
     """Open the writer's database.
+
+    Args:
+        address: the server, the database and the user.
+        idle: seconds that the process may let pass between two statements of a transaction.
 
     Raises:
         SetupError: the server cannot be reached, or refuses the user.
     """
-    return _connected(PostgresqlStore(address, _WRITING, thread_safe=False))
+    settings = {**_WRITING, "idle_in_transaction_session_timeout": int(idle * 1000)}
+    return _connected(PostgresqlStore(address, settings, thread_safe=False))
 
 
 def open_postgresql_reader(address: DatabaseAddress) -> PostgresqlStore:
