@@ -59,16 +59,19 @@ class ForwardingCodes:
         return b"%b %b" % (text, self._code(text))
 
     def address(self, headers: Headers) -> str | None:
-        """Return the address of the client of a request that another manager has passed on; None of any other."""
+        """Return the address of the client of a request that another manager has passed on; None of any other.
+
+        It is empty, which no network covers, where the header proves no address: the client is not the peer then.
+        """
         header = headers.get(FORWARDED)
         if header is None:
             return None
         text, _, code = header.rpartition(b" ")
         if not hmac.compare_digest(code, self._code(text)):
-            return None
+            return ""
         parts = text.decode().split(" ")
         if len(parts) != _PARTS - 1 or parts[1] != self._own_id or abs(self._clock() - float(parts[2])) > _VALID:
-            return None
+            return ""
         return "" if parts[3] == "-" else parts[3]
 
     def _code(self, text: bytes) -> bytes:

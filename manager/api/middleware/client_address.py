@@ -31,7 +31,7 @@ class ClientAddresses:
         self._forwarded = forwarded
 
     def address(self, client: tuple[str, int] | None, headers: Headers) -> str:
-        """Return the client's address in normal form: the nearest hop that is not a trusted proxy."""
+        """Return the client's address in normal form: the nearest hop that is not a trusted proxy; empty if unknown."""
         if self._forwarded is not None:
             passed_on = self._forwarded(headers)
             if passed_on is not None:

@@ -162,10 +162,15 @@ def test_a_request_that_was_passed_on_is_not_passed_on_again(standing_by: Standi
 
 
 def test_only_managers_of_the_database_state_an_address() -> None:
-    """A code by another key, for another receiver, of another address or of an hour ago names nobody."""
-    leading = LeadingApp()
+    """A code by another key, for another receiver, of another address or of an hour ago names nobody.
+
+    Neither is the peer the client: a manager on a trusted network whose clock is wrong lends its trust to no client.
+    """
+    codes = ForwardingCodes(KEY, "leader-1", lambda: NOW)
+    addresses = ClientAddresses(["198.51.100.0/24"], forwarded=codes.address)
     good = ForwardingCodes(KEY, "standby-1", lambda: NOW).sign("leader-1", "192.0.2.9")
-    assert leading.addresses.address(("198.51.100.1", 1), {FORWARDED: good}) == "192.0.2.9"
+    assert addresses.address(("198.51.100.1", 1), {FORWARDED: good}) == "192.0.2.9"
+    assert addresses.address(("198.51.100.1", 1), {}) == "198.51.100.1"
     for wrong in (
         ForwardingCodes(bytes(32), "standby-1", lambda: NOW).sign("leader-1", "192.0.2.9"),
         ForwardingCodes(KEY, "standby-1", lambda: NOW).sign("leader-2", "192.0.2.9"),
@@ -175,7 +180,8 @@ def test_only_managers_of_the_database_state_an_address() -> None:
         b"",
         b"\xff\xfe",
     ):
-        assert leading.addresses.address(("198.51.100.1", 1), {FORWARDED: wrong}) == "198.51.100.1"
+        address = addresses.address(("198.51.100.1", 1), {FORWARDED: wrong})
+        assert (address, addresses.is_trusted(address)) == ("", False)
 
 
 def test_a_standby_answers_for_itself(standing_by: StandingBy, client: httpx2.Client) -> None:
