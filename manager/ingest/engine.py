@@ -41,6 +41,11 @@ _REJECTED = "the store cannot hold this report"
 class Store(Protocol):
     """The durable state of reports."""
 
+    @property
+    def generation(self) -> int | None:
+        """The generation of the store as the last commit of reports saw it; None before its first one."""
+        ...
+
     def store(self, rows: Sequence[ThreatRow], letters: Sequence[DeadLetter]) -> dict[int, bytes]:
         """Store reports and dead letters; return the places of known reports and the digests they are stored with."""
         ...
@@ -114,9 +119,10 @@ class IngestEngine:
         self._taken: list[Inbound] = []
         self._batch: _Batch | None = None
         self._has_stored = False
+        self._generation = store.generation
         self._sharers = 1
         self.inbox = Inbox(self._budget(1), batch_bytes=settings.batch_bytes)
-        self.receipts = Receipts(settings.receipt_interval, settings.retry_after)
+        self.receipts = Receipts(settings.receipt_interval, settings.retry_after, self._store_state)
         self.counters: Counter[str] = Counter()
         self.problem: str | None = None
         """Why nothing can be stored just now; None while it can."""
@@ -243,6 +249,7 @@ class IngestEngine:
         refused: dict[tuple[str, str], str] = {}
         if rows or letters:
             known, unfit = self._stored(rows, letters)
+            self._follow_generation()
             for place, digest in known.items():
                 report, row = intake.new[place]
                 self.counters["reports_repeated"] += 1
@@ -269,6 +276,16 @@ class IngestEngine:
         if letters:
             self._store.store([], letters)
         return self._store.store_each(rows)
+
+    def _follow_generation(self) -> None:
+        """Withdraw receipts of a former generation, whose commits may be lost: their guards send the reports again."""
+        if self._store.generation != self._generation:
+            self._generation = self._store.generation
+            self.receipts.withdraw_stored()
+
+    def _store_state(self) -> dict[str, Any]:
+        """Return the generation that the receipts' commits saw; without the leader's memory there is no mark."""
+        return {} if self._generation is None else {"generation": self._generation}
 
     def _answer(self, now: Instant) -> None:
         """Acknowledge what is over an agent's budget, and send the receipts that are due."""

@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection, Sequence
 
 from manager.domain.agents.agent import Agent
+from manager.domain.store_history import HISTORY
 from manager.engine.batch import DeadLetter, ThreatRow
 from manager.errors import StoreRejected, StoreUnavailable
 from manager.storage.health import StoreHealth
@@ -19,6 +20,8 @@ INGESTED = "panguard_ingested"
 
 _NOTIFY = f"BEGIN; SET LOCAL synchronous_commit = off; NOTIFY {INGESTED}; COMMIT"
 """In a transaction of its own: a notification makes commits wait for each other, and this one waits for no disk."""
+
+_GENERATION = "SELECT (value::json #>> '{generation,number}')::bigint FROM meta WHERE key = %s"
 
 
 class ReportStore:
@@ -36,6 +39,8 @@ class ReportStore:
         self._partitions = ThreatPartitions(database, self._statements, partition_length(threat_retention))
         self._rows = AgentRows(SecretCipher(store_key))
         self._health = StoreHealth(location_of(database))
+        self.generation: int | None = None
+        """The generation of the store as the last commit of reports saw it; None before its first one."""
 
     def agents(self, agent_ids: Collection[str]) -> list[Agent]:
         """Return the registered agents with some ids.
@@ -58,14 +63,18 @@ class ReportStore:
             StoreRejected: nothing was stored; one of the rows does not fit the tables.
         """
         known: dict[int, bytes] = {}
+        generation = self.generation
         with self._health.commit_errors(), self._database.atomic():
             if rows:
                 self._partitions.cover(min(row.received_at for row in rows))
                 self._partitions.cover(max(row.received_at for row in rows))
                 with driver_errors:
                     known = store_reports(self._database.connection(), rows).known
+                    found = self._database.connection().execute(_GENERATION, (HISTORY,)).fetchall()
+                generation = found[0][0] or None if found else None
             if letters:
                 self._statements.execute_many("dead_letters.insert", letters)
+        self.generation = generation
         return known
 
     def store_each(self, rows: Sequence[ThreatRow]) -> tuple[dict[int, bytes], list[int]]:

@@ -65,6 +65,11 @@ class Receipts:
         for agent_id, report_id in reports:
             (pending.get(agent_id) or self._of(agent_id)).stored.append(report_id)
 
+    def withdraw_stored(self) -> None:
+        """Take back the stored reports that are pending."""
+        for pending in self._pending.values():
+            pending.stored = []
+
     def refused(self, agent_id: str, report_id: str, reason: str) -> None:
         """Add a report that can never be stored."""
         self._of(agent_id).refused.append(Refusal(id=report_id, reason=reason))

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from manager.domain.ingest.topics import WORKER_LIFE
+from manager.domain.store_history import HISTORY
 from manager.engine.batch import DeadLetter
 from manager.engine.commands.requests import RemoveAgent
 from manager.engine.inbox import Inbound
@@ -117,6 +118,30 @@ def test_a_report_is_stored_acknowledged_and_answered(leader: Bench, stack: Exit
     assert worker.receipts(agent)["stored"] == ["t-1"]
     assert leader.rows("SELECT count(*) FROM threat") == [(1,)]
     assert worker.engine.counters["reports_repeated"] == 1
+
+
+def test_a_receipt_names_the_generation_that_its_commit_saw(leader: Bench, stack: ExitStack) -> None:
+    """A receipt that arrives after a fail-over is so known to be of before; one that is pending then is not sent."""
+    worker, agent, history = a_worker(leader, stack), leader.enroll("web-1"), leader.fleet.store_history
+
+    def receipts() -> list[tuple[list[str], int]]:
+        sent = worker.publisher.take(topics.RECEIPTS.address(agent.agent_id))
+        read = [agent.reads(topics.RECEIPTS, each, leader.keyring) for each in sent]
+        return [(each["stored"], each["generation"]) for each in read]
+
+    history.begin_run(leader.wall)
+    leader.store.set_meta(HISTORY, history.dump())
+    first = history.generation.number
+    for name in ("t-1", "t-2"):
+        worker.receive(topics.THREATS, agent, agent.threat(leader.wall, name))
+    assert receipts() == [(["t-1"], first)]
+    history.ask(leader.wall, leader.wall)
+    leader.store.set_meta(HISTORY, history.dump())
+    worker.receive(topics.THREATS, agent, agent.threat(leader.wall, "t-3"))
+    leader.elapsed += 2
+    worker.engine.step(leader.now)
+    assert receipts() == [(["t-3"], history.generation.number)]
+    assert history.generation.number > first
 
 
 def test_the_same_id_with_other_content_is_refused(leader: Bench, stack: ExitStack) -> None:
