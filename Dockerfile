@@ -13,7 +13,8 @@ FROM python:3.14.8-slim-bookworm AS panguard
 RUN pip uninstall --yes --root-user-action=ignore setuptools wheel pip \
     && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin panguard \
     && install -d -m 0700 -o panguard -g panguard /var/lib/panguard/manager /var/lib/panguard/broker \
-        /var/lib/panguard/enrollment /var/lib/panguard/guard
+        /var/lib/panguard/enrollment /var/lib/panguard/guard \
+        /var/lib/panguard/database /var/lib/panguard/database-password
 COPY --from=build /opt/panguard /opt/panguard
 ENV PATH=/opt/panguard/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10001:10001

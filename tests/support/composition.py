@@ -43,9 +43,9 @@ class Stage:
         return found[-1] if found else "root"
 
 
-def services() -> dict[str, dict[str, Any]]:
-    """Return the services of compose.yaml, its variables at their defaults."""
-    text = _VARIABLE.sub(r"\1", COMPOSE.read_text())
+def services(path: Path = COMPOSE) -> dict[str, dict[str, Any]]:
+    """Return the services of compose.yaml or another such file, its variables at their defaults."""
+    text = _VARIABLE.sub(r"\1", path.read_text())
     return dict(yaml.safe_load(text)["services"])
 
 
