@@ -5,6 +5,7 @@ import secrets
 import sys
 import time
 from pathlib import Path
+from random import Random
 from typing import Annotated, Any, Literal, NoReturn
 
 import typer
@@ -12,6 +13,8 @@ import typer
 from chaos.fault import every_fault
 from chaos.report import read, results, write
 from chaos.run import Row, run_fault, share_out
+from chaos.scale.campaign import Campaign, run_campaign
+from chaos.scale.faults import plan
 from chaos.site import DOORS, Load
 
 REPORT = Path(__file__).parents[1] / "docs" / "reliability.md"
@@ -19,7 +22,11 @@ REPORT = Path(__file__).parents[1] / "docs" / "reliability.md"
 
 def main(
     *,
-    kills: Annotated[int, typer.Option(help="Strikes, over all faults and doors.")] = 1000,
+    profile: Annotated[
+        Literal["one", "scale"], typer.Option(help="One manager, or a group of processes on PostgreSQL and Mosquitto.")
+    ] = "one",
+    faults: Annotated[int, typer.Option(help="Strikes of the profile scale.")] = 1000,
+    kills: Annotated[int, typer.Option(help="Strikes of the profile one, over all faults and doors.")] = 1000,
     minutes: Annotated[float, typer.Option(help="No strike is begun after so many minutes.")] = 60.0,
     only: Annotated[str | None, typer.Option(help="Only faults whose group or name contains this.")] = None,
     door: Annotated[str | None, typer.Option(help=f"Only this door: {', '.join(DOORS)}.")] = None,
@@ -43,8 +50,10 @@ def main(
     if rows:
         _show_rows([read(path) for path in rows], report=report, note=note)
     seed = secrets.randbelow(2**31) if seed is None else seed
-    faults = [fault for fault in every_fault() if only is None or only in fault.group or only in fault.name]
-    shares = [share for share in share_out(faults, kills) if door in {None, share[1]}]
+    if profile == "scale":
+        _strike_group(faults, seed, Load(agents, rate), minutes)
+    chosen = [fault for fault in every_fault() if only is None or only in fault.group or only in fault.name]
+    shares = [share for share in share_out(chosen, kills) if door in {None, share[1]}]
     if not shares:
         typer.echo("no fault of that name or group at that door", err=True)
         raise typer.Exit(2)
@@ -61,6 +70,20 @@ def main(
     if report:
         write(REPORT, [results(seed, done)], every_fault(), note)
     raise typer.Exit(1 if any(_is_surprise(row) for row in done) else 0)
+
+
+def _strike_group(faults: int, seed: int, load: Load, minutes: float) -> NoReturn:
+    typer.echo(f"seed {seed}: again with --profile scale --seed {seed} --faults {faults}", err=True)
+    chosen = plan(faults, Random(seed))
+    done: Campaign = run_campaign(
+        chosen,
+        seed=seed,
+        load=load,
+        deadline=time.monotonic() + minutes * 60,
+        show=lambda text: typer.echo(text, err=True),
+    )
+    typer.echo(json.dumps(done.members(), indent=2))
+    raise typer.Exit(0 if done.holds else 1)
 
 
 def _show_rows(runs: list[dict[str, Any]], *, report: bool, note: str) -> NoReturn:

@@ -14,7 +14,7 @@ from chaos.fault import Fault
 from chaos.site import DOORS, DoorName, Load, Site, SiteError
 from simulate import SimulationError
 
-_FAILURES = (SiteError, SimulationError, TimeoutError, AssertionError, OSError)
+FAILURES = (SiteError, SimulationError, TimeoutError, AssertionError, OSError)
 _LEDGER_WITHIN = 1200.0
 _CONNECTED_WITHIN = 120.0
 _MORE_FOR_EACH_AGENT = 0.2
@@ -89,8 +89,8 @@ def run_fault(fault: Fault, door: DoorName, strikes: int, *, seed: int, load: Lo
     try:
         site = Site(door, home, Random(seed), dict(fault.environment))
         _strike(fault, site, strikes, load=load, deadline=deadline, show=show, row=row)
-    except _FAILURES as error:
-        row.failed.append(_told(error))
+    except FAILURES as error:
+        row.failed.append(told(error))
     finally:
         row.seconds = round(time.monotonic() - began, 1)
         if row.holds:
@@ -115,8 +115,8 @@ def _strike(fault: Fault, site: Site, strikes: int, *, load: Load, deadline: flo
                     _wait_for_receipt(site)
                 show(f"{fault.name} at {site.door}: {number + 1} of {strikes}, {simulation.progress.sent} reports")
             site.wait_ready()
-        except _FAILURES as error:  # the ledger is checked all the same
-            row.failed.append(_told(error))
+        except FAILURES as error:  # the ledger is checked all the same
+            row.failed.append(told(error))
         row.kills = site.kills
         simulation.stop()
         result = simulation.result(_LEDGER_WITHIN)
@@ -129,7 +129,8 @@ def _strike(fault: Fault, site: Site, strikes: int, *, load: Load, deadline: flo
             row.lost -= row.before_copy
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
+    """Return an error as a line of the results."""
     return f"{type(error).__name__}: {error}"[:600]
 
 

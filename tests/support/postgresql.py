@@ -45,6 +45,8 @@ class Postgresql:
 
     def __init__(self, lines: Sequence[str] = ()) -> None:
         self.port = free_port()
+        self.environment: dict[str, str] = {}
+        """Variables of the server's environment from its next start on."""
         self._lines = lines
         self._kept = tempfile.TemporaryDirectory(prefix="postgresql-")
         self.directory = Path(self._kept.name)
@@ -94,6 +96,7 @@ class Postgresql:
             self._process = subprocess.Popen(  # noqa: S603 -- the test's own
                 [str(programs / "postgres"), "-D", str(self._data), *options],
                 stdout=log, stderr=log, user=self._user, cwd=self.directory,
+                env={**os.environ, **self.environment},
             )  # fmt: skip
         eventually(self._takes_connections, what="PostgreSQL takes connections", pause=0.02)
 
@@ -126,6 +129,14 @@ class Postgresql:
         self.kill()
         shutil.rmtree(self._data)
         copy.rename(self._data)
+        self._promote()
+
+    def promote(self) -> None:
+        """End the server as a crash does, and start it with its files as the primary of a new timeline."""
+        self.kill()
+        self._promote()
+
+    def _promote(self) -> None:
         (self._data / "standby.signal").touch()
         self.start()
         self.execute("SELECT pg_promote()")

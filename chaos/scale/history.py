@@ -1,0 +1,157 @@
+"""The history that the database itself writes down of its lease and of its leaders' commits, and the checks of it.
+
+Triggers record each change of the lease and each change of the leader's progress, in the transaction that makes it.
+The row of the lease orders its changes, and the leader's transactions lock its key. So the record is the serial
+order, and a check of each step against the one before is enough for linearizability: no search is needed.
+"""
+
+import json
+from dataclasses import dataclass, field
+
+from manager.storage.postgresql.lease import session_name
+from tests.support.postgresql import Postgresql
+
+_RECORD = """
+CREATE TABLE chaos_history (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, what text, epoch bigint, holder text, beat bigint,
+    session text, value text
+);
+CREATE FUNCTION chaos_lease() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO chaos_history (what, epoch, holder, beat) VALUES ('lease', NEW.epoch, NEW.holder, NEW.beat);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_lease AFTER UPDATE ON lease FOR EACH ROW EXECUTE FUNCTION chaos_lease();
+CREATE FUNCTION chaos_progress() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO chaos_history (what, epoch, holder, session, value)
+        SELECT 'progress', epoch, holder, current_setting('application_name'), NEW.value FROM lease;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_progress AFTER INSERT OR UPDATE ON meta FOR EACH ROW
+    WHEN (NEW.key = 'decided_sequences') EXECUTE FUNCTION chaos_progress();
+INSERT INTO chaos_history (what, epoch, holder, beat) SELECT 'lease', epoch, holder, beat FROM lease;
+"""
+_TWICE = """
+SELECT kind, value, count(*) FROM incident WHERE merged_into IS NULL AND kind = 'source_ip'
+GROUP BY organization_id, kind, value HAVING count(*) > 1
+"""
+_COUNTED = """
+SELECT value, report_count, reports FROM incident
+JOIN (SELECT source_ip, count(*) AS reports FROM threat GROUP BY 1) AS threats ON source_ip = value
+WHERE kind = 'source_ip' AND merged_into IS NULL AND report_count <> reports
+"""
+_STORED = """
+SELECT (SELECT count(*) FROM stored_id), (SELECT count(*) FROM threat),
+    (SELECT count(DISTINCT (agent_number, threat_id)) FROM threat)
+"""
+_RESPONDED = """
+SELECT action, target, count(*) FROM audit WHERE action = 'incident.respond' GROUP BY 1, 2 HAVING count(*) > 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One recorded change, in the order of the record."""
+
+    what: str
+    epoch: int
+    holder: str | None
+    beat: int | None = None
+    session: str | None = None
+    value: str | None = None
+
+
+@dataclass(slots=True)
+class Checked:
+    """The counts of a history, and what is wrong with it."""
+
+    epochs: int = 0
+    renewals: int = 0
+    commits: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+def check_steps(steps: list[Step]) -> Checked:
+    """Check that one row explains the lease's changes, and that each leader's commit is of the lease's holder.
+
+    A change of the lease takes it (epoch and beat plus one, another holder), renews it (beat plus one), or releases
+    it (beat plus one, no holder). What has been decided stays decided.
+    """
+    found, lease, decided = Checked(), None, Decided()
+    for step in steps:
+        if step.what == "progress":
+            found.commits += 1
+            if step.session != session_name(step.holder or ""):
+                found.wrong.append(f"a commit by {step.session!r} in the epoch {step.epoch} of {step.holder!r}")
+            if lease is not None and step.epoch < lease.epoch:
+                found.wrong.append(f"a commit of the epoch {step.epoch} after {lease.epoch} was taken")
+            found.wrong += decided.follow(step.value or "[0,[]]")
+            continue
+        if lease is not None:
+            if step.beat != (lease.beat or 0) + 1:
+                found.wrong.append(f"the beat {step.beat} follows {lease.beat}")
+            if step.epoch == lease.epoch and step.holder not in {lease.holder, None}:
+                found.wrong.append(f"the epoch {step.epoch} has two holders")
+            if step.epoch not in {lease.epoch, lease.epoch + 1}:
+                found.wrong.append(f"the epoch {step.epoch} follows {lease.epoch}")
+            found.epochs += step.epoch != lease.epoch
+            found.renewals += step.epoch == lease.epoch
+        lease = step
+    return found
+
+
+class Decided:
+    """The sequences that are decided: all up to a mark, and ranges above it."""
+
+    def __init__(self) -> None:
+        self._mark = 0
+        self._ranges: list[list[int]] = []
+
+    def follow(self, text: str) -> list[str]:
+        """Take the next value; return what was decided and is not any more."""
+        mark, ranges = json.loads(text)
+        wrong = [] if mark >= self._mark else [f"decided up to {mark} after {self._mark}"]
+        for first, last in self._ranges:
+            if not (last <= mark or any(low <= max(first, mark + 1) and last <= high for low, high in ranges)):
+                wrong.append(f"the decided range {first} to {last} is not in {text}")
+        self._mark, self._ranges = mark, ranges
+        return wrong
+
+
+class History:
+    """The record in one database.
+
+    Args:
+        cluster: the server; it is asked without a proxy.
+        name: the database.
+    """
+
+    def __init__(self, cluster: Postgresql, name: str) -> None:
+        self._cluster = cluster
+        self._name = name
+
+    def begin(self) -> None:
+        """Record from now on."""
+        self._cluster.execute(_RECORD, self._name)
+
+    def is_decided(self) -> bool:
+        """Return whether the leader has decided on all stored reports."""
+        ((mark,),) = self._cluster.execute("SELECT low_water_mark()", self._name)
+        rows = self._cluster.execute("SELECT value FROM meta WHERE key = 'decided_sequences'", self._name)
+        return bool(rows) and json.loads(rows[0][0]) == [mark, []]
+
+    def check(self) -> Checked:
+        """Check the history and the tables at the end of a run, when everything is decided."""
+        ask = "SELECT what, epoch, holder, beat, session, value FROM chaos_history ORDER BY number"
+        found = check_steps([Step(*row) for row in self._cluster.execute(ask, self._name)])
+        for what, statement in (
+            ("incidents opened twice", _TWICE),
+            ("incidents that count another number of reports than is stored", _COUNTED),
+            ("responses decided twice", _RESPONDED),
+        ):
+            rows = self._cluster.execute(statement, self._name)
+            if rows:
+                found.wrong.append(f"{what}: {len(rows)}, {rows[:3]}")
+        ((ids, rows_stored, distinct),) = self._cluster.execute(_STORED, self._name)
+        if not ids == rows_stored == distinct:
+            found.wrong.append(f"{ids} ids are stored, {rows_stored} reports, {distinct} of them distinct")
+        return found
