@@ -257,7 +257,7 @@ class Group:
             time.sleep(_POLL)
 
     def settle(self) -> None:
-        """Wait until one manager leads and all members are ready.
+        """Start the members that have ended; wait until one manager leads and all members are ready.
 
         Raises:
             SiteError: they are not in time.
