@@ -11,6 +11,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import psycopg
+
 from chaos.run import FAILURES, Show, told
 from chaos.scale.faults import ScaleFault
 from chaos.scale.group import Group
@@ -83,7 +85,7 @@ def run_campaign(faults: Sequence[ScaleFault], *, seed: int, load: Load, deadlin
     began = time.monotonic()
     try:
         _run(faults, Group(home, Random(seed)), deadline=deadline, show=show, found=found)
-    except FAILURES as error:
+    except (*FAILURES, psycopg.Error) as error:
         found.wrong.append(told(error))
     found.seconds = round(time.monotonic() - began, 1)
     if found.holds:

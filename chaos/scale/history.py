@@ -44,7 +44,8 @@ SELECT (SELECT count(*) FROM stored_id), (SELECT count(*) FROM threat),
     (SELECT count(DISTINCT (agent_number, threat_id)) FROM threat)
 """
 _RESPONDED = """
-SELECT action, target, count(*) FROM audit WHERE action = 'incident.respond' GROUP BY 1, 2 HAVING count(*) > 1
+SELECT incident_id, scope, target, kind, value, count(*) FROM emergency_entry
+GROUP BY 1, 2, 3, 4, 5, organization_id HAVING count(*) > 1
 """
 
 
