@@ -22,6 +22,9 @@ _CONNECTED_WITHIN = 120.0
 _RECEIPT_WITHIN = 120.0
 _DECIDED_WITHIN = 120.0
 _LEDGER_WITHIN = 900.0
+_AFTER_DEADLINE = 300.0
+"""Seconds for which the fleet goes on reporting at most when no further fault begins."""
+
 _SETTLES = 0.5
 """Share of the faults after which all members must be ready before the next one."""
 
@@ -98,7 +101,9 @@ def run_campaign(faults: Sequence[ScaleFault], *, seed: int, load: Load, deadlin
 def _run(faults: Sequence[ScaleFault], group: Group, *, deadline: float, show: Show, found: Campaign) -> None:
     with ExitStack() as stack:
         stack.enter_context(group)
-        simulation = stack.enter_context(group.reporting(found.seed, Load(found.agents, found.rate)))
+        lasts = max(0.0, deadline - time.monotonic()) + _AFTER_DEADLINE
+        load = Load(found.agents, found.rate, seconds=lasts)
+        simulation = stack.enter_context(group.reporting(found.seed, load))
         simulation.wait_until_connected(_CONNECTED_WITHIN)
         done: Counter[str] = Counter()
         for number, fault in enumerate(faults):
