@@ -37,6 +37,7 @@ class ReportStore:
         self._database = database
         self._statements = Statements(database)
         self._partitions = ThreatPartitions(database, self._statements, partition_length(threat_retention))
+        self._may_be_rolled_back = False
         self._rows = AgentRows(SecretCipher(store_key))
         self._health = StoreHealth(location_of(database))
         self.generation: int | None = None
@@ -64,6 +65,9 @@ class ReportStore:
         """
         known: dict[int, bytes] = {}
         generation = self.generation
+        if self._may_be_rolled_back:
+            self._partitions.forget()
+        self._may_be_rolled_back = True
         with self._health.commit_errors(), self._database.atomic():
             if rows:
                 self._partitions.cover(min(row.received_at for row in rows))
@@ -74,7 +78,7 @@ class ReportStore:
                 generation = found[0][0] or None if found else None
             if letters:
                 self._statements.execute_many("dead_letters.insert", letters)
-        self.generation = generation
+        self.generation, self._may_be_rolled_back = generation, False
         return known
 
     def store_each(self, rows: Sequence[ThreatRow]) -> tuple[dict[int, bytes], list[int]]:

@@ -54,6 +54,7 @@ class PostgresqlBackend:
         self._partitions = ThreatPartitions(database, statements, partition_length(threat_retention))
         self.retention = PostgresqlRetention(statements, self._partitions)
         self._unanswered: tuple[str, Changes] | None = None
+        self._may_be_rolled_back = False
 
     def timeline(self) -> str:
         """Return the timeline of the server, which a promotion changes."""
@@ -72,6 +73,9 @@ class PostgresqlBackend:
         Raises:
             StoreRejected: a worker has stored another content under the id of one.
         """
+        if self._may_be_rolled_back:
+            self._partitions.forget()
+        self._may_be_rolled_back = True
         received = [row.received_at for row in rows]
         self._partitions.cover(min(received))
         self._partitions.cover(max(received))
@@ -111,6 +115,8 @@ class PostgresqlBackend:
 
     def after_commit(self) -> None:
         """Note that the commit was answered."""
+        if self._unanswered is not None and self._unanswered[1].threats:
+            self._may_be_rolled_back = False
         self._unanswered = None
 
     def close(self) -> None:

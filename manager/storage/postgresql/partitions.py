@@ -22,6 +22,9 @@ _PARTITION_LOCK: Final = 4
 _PATIENCE = "300ms"
 """The longest time for which a new or a dropped partition waits for its locks; meanwhile nobody reads threats."""
 
+_PAUSE: Final = 10.0
+"""Seconds after a failure for which no partition is made: each attempt keeps all others from the threats."""
+
 
 class Partition(NamedTuple):
     """A partition of the threats received from a time to another one, in seconds since 1970.
@@ -63,36 +66,47 @@ class ThreatPartitions:
         self._statements = statements
         self.length = length
         self._covered = (0, 0)
+        self._failed_at = -_PAUSE
 
     def cover(self, received_at: float) -> None:
         """Make the partition of a time of receipt, and in its second half the next one, in the caller's transaction.
 
-        Nothing is made now if another writer makes one, or if the locks are not to be had soon.
+        Nothing is made now if another writer makes one, or if the locks are not to be had soon. Threats in the default
+        partition leave no room for the partition of their time; the next one is made all the same.
         """
         if not self.length or not 0 <= received_at < _LATEST:
             return
         ahead = received_at + self.length / 2
         if self._covered[0] <= received_at and ahead < self._covered[1]:
             return
+        if self._failed_at <= received_at < self._failed_at + _PAUSE:
+            return
+        last, first = (self._made_for(time, received_at) for time in (ahead, received_at))
+        if first is not None and last is not None:
+            self._covered = first.start, last.end
+
+    def forget(self) -> None:
+        """Look again for the partitions of the next threats: the transaction that made some may be rolled back."""
+        self._covered = (0, 0)
+
+    def _made_for(self, time: float, now: float) -> Partition | None:
+        """Return the partition of a time, which is made if there is none; None if it cannot be made now."""
         try:
             with self._database.atomic(), self._short_waits():
                 ((is_alone,),) = self._statements.rows("partitions.lock", (LOCKS, _PARTITION_LOCK))
-                if is_alone:
-                    self._make(received_at, ahead)
+                if not is_alone:
+                    return None
+                known = self.made()
+                found = next((each for each in known if each.start <= time < each.end), None)
+                if found is None:
+                    found = self._partition_of(time, known)
+                    bounds = f"FOR VALUES FROM ({found.start}) TO ({found.end})"
+                    self._database.execute_sql(f"CREATE TABLE {found.table} PARTITION OF threat {bounds}")
+                return found
         except DatabaseError as error:
-            log.warning("partition_not_made", received_at=received_at, reason=str(error).strip())
-
-    def _make(self, received_at: float, ahead: float) -> None:
-        known = self.made()
-        for time in (received_at, ahead):
-            if not any(each.start <= time < each.end for each in known):
-                made = self._partition_of(time, known)
-                bounds = f"FOR VALUES FROM ({made.start}) TO ({made.end})"
-                self._database.execute_sql(f"CREATE TABLE {made.table} PARTITION OF threat {bounds}")
-                known.append(made)
-        first = next(each for each in known if each.start <= received_at < each.end)
-        last = next(each for each in known if each.start <= ahead < each.end)
-        self._covered = first.start, last.end
+            log.warning("partition_not_made", received_at=time, reason=str(error).strip())
+            self._failed_at = now
+            return None
 
     def _partition_of(self, time: float, known: list[Partition]) -> Partition:
         """Return the partition to make for a time: shorter beside partitions of another length."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from manager.domain.agents.agent import Agent, Door, Host, credential_of
 from manager.engine.batch import Changes, ThreatRow
 from manager.engine.ports import PruneOrder
+from manager.errors import StoreRejected
 from manager.ingest.report_store import ReportStore
 from manager.storage import tables
 from manager.storage.postgresql.connection import open_writer
@@ -117,6 +118,28 @@ def test_a_partition_is_there_before_its_threats(stored: Stored) -> None:
     stored.receive(NOW + HOUR, NOW + 5 * HOUR)
     assert stored.partitions()[name_of(NOW + 5 * HOUR)] == 1
     assert stored.partitions()["threat_of_other_days"] == 0
+
+
+def test_a_partition_of_a_batch_that_was_rolled_back_is_made_again(stored: Stored) -> None:
+    """What a rejected batch made is gone with it: the next batch does not count on it."""
+    unfit = ThreatRow(1, "t-unfit", bytes(16), NOW, NOW, True, "\0", "low", 1.0, None, None, None, "{}")
+    with pytest.raises(StoreRejected):
+        stored.store.commit(Changes(threats=[unfit]))
+    stored.receive(NOW + 1)
+    assert stored.partitions() == {name_of(NOW): 1, "threat_of_other_days": 0}
+
+
+def test_a_partition_that_cannot_be_made_keeps_no_later_one_out(stored: Stored) -> None:
+    """Threats in the default partition leave no room for the partition of their time; the one after it is made."""
+    stored.database.execute_sql(
+        "INSERT INTO threat (sequence, agent_number, threat_id, digest, event_time, received_at, time_known, type,"
+        " severity, confidence, document) VALUES (allocate_sequences(1), 1, 'early', '', %s, %s, true, 'scan', 'low',"
+        " 1, '{}')",
+        (NOW, NOW),
+    )
+    stored.receive(NOW + 1)
+    stored.receive(NOW + HOUR / 2)
+    assert stored.partitions() == {name_of(NOW + HOUR): 0, "threat_of_other_days": 3}
 
 
 def test_an_expired_partition_is_dropped_and_its_threats_stay_counted(stored: Stored) -> None:
