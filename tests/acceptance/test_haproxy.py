@@ -1,5 +1,6 @@
 """The HAProxy configuration of docs/scale.md in front of two managers and a broker, one manager killed."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -112,8 +113,9 @@ def _stands_by(manager: ManagerProcess) -> bool:
     return manager.role() == "standby" and manager.not_ready() is None
 
 
-def test_the_fleet_goes_on_behind_the_proxy_when_a_manager_is_killed(fleet: Fleet) -> None:
-    """A guard and an administrator know the proxy alone; the leader is killed, and reports and answers go on."""
+@contextlib.contextmanager
+def _served(fleet: Fleet) -> Iterator[None]:
+    """Check the configuration, start both managers and the proxy, and wait until it serves."""
     first, second = fleet.managers
     configuration = fleet.configuration()
     checked = subprocess.run(  # noqa: S603 -- the installed program, with our own file
@@ -127,17 +129,52 @@ def test_the_fleet_goes_on_behind_the_proxy_when_a_manager_is_killed(fleet: Flee
     eventually(lambda: _stands_by(second), 120, "the second stands by")
     with (fleet.home / "haproxy.log").open("wb") as log:
         proxy = subprocess.Popen([_haproxy(), "-db", "-f", str(configuration)], stdout=log, stderr=log)  # noqa: S603
-    guard = GuardProcess(first, "web-1", url=f"mqtt://127.0.0.1:{fleet.mqtt}")
     try:
         eventually(lambda: proxy.poll() is None and fleet.threats() == 0, 120, "the proxy serves")
-        guard.start()
-        guard.attacked_by("203.0.113.1")
-        eventually(lambda: fleet.threats() == 1, 120, "the report, through the proxy")
-        first.kill()
-        guard.attacked_by("203.0.113.2")
-        eventually(lambda: fleet.threats() == 2, 120, "the report after the fail-over, through the proxy")
-        assert second.role() == "leader"
+        yield
     finally:
-        guard.stop()
         proxy.terminate()
         proxy.wait(60)
+
+
+def test_the_fleet_goes_on_behind_the_proxy_when_a_manager_is_killed(fleet: Fleet) -> None:
+    """A guard and an administrator know the proxy alone; the leader is killed, and reports and answers go on."""
+    first, second = fleet.managers
+    with _served(fleet):
+        guard = GuardProcess(first, "web-1", url=f"mqtt://127.0.0.1:{fleet.mqtt}")
+        try:
+            guard.start()
+            guard.attacked_by("203.0.113.1")
+            eventually(lambda: fleet.threats() == 1, 120, "the report, through the proxy")
+            first.kill()
+            guard.attacked_by("203.0.113.2")
+            eventually(lambda: fleet.threats() == 2, 120, "the report after the fail-over, through the proxy")
+            assert second.role() == "leader"
+        finally:
+            guard.stop()
+
+
+def test_simulated_agents_lose_nothing_through_the_proxy(fleet: Fleet) -> None:
+    """Over MQTT through the proxy, with the leader killed: every report is stored once, as asked through the proxy."""
+    first, second = fleet.managers
+    with _served(fleet):
+        line = [
+            sys.executable, "-m", "panguard", "simulate", "--manager", f"mqtt://127.0.0.1:{fleet.mqtt}",
+            "--agents", "10", "--threats", "200", "--rate", "20", "--patience", "3m",
+            "--enroll-token-file", str(first.data / "enroll.token"), "--auth-token-file",
+            str(first.data / "admin.token"), "-o", "json",
+        ]  # fmt: skip
+        ca = str(first.data / "tls" / "ca.crt")
+        environment = {**os.environ, "MANAGER_URL": f"https://localhost:{fleet.http}", "SSL_CERT_FILE": ca}
+        simulation = subprocess.Popen(  # noqa: S603 -- our own command
+            line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
+        try:
+            eventually(lambda: fleet.threats() >= 10, 120, "reports are stored")
+            first.kill()
+            output, _ = simulation.communicate(timeout=240)
+        finally:
+            simulation.kill()
+            simulation.wait()
+    assert simulation.returncode == 0, output[-3000:]
+    assert second.role() == "leader"
