@@ -133,7 +133,8 @@ class LeaseKeeper:
         if self._stop.is_set():
             return
         self._stop.set()
-        self._thread.join(_JOIN)
+        if self._thread.ident is not None:  # a process whose start was refused never started it
+            self._thread.join(_JOIN)
         if self._thread.is_alive():
             return  # the database does not answer: others take the lease when its time is over
         tenure = self.tenure

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from manager.runtime.lease_keeper import LEADER, STANDBY, LeaseKeeper
+from manager.runtime.lease_keeper import INGEST, LEADER, STANDBY, LeaseKeeper
 
 
 class LeaseCollector(Collector):
@@ -22,9 +22,9 @@ class LeaseCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the current metrics; safe from any thread."""
         keeper, group = self._keeper, self._keeper.group
-        role = LEADER if keeper.leads() else STANDBY
+        role = LEADER if keeper.leads() else INGEST if keeper.role == INGEST else STANDBY
         own = GaugeMetricFamily("panguard_manager_role", "1 for the role of this manager.", labels=["role"])
-        for name in (LEADER, STANDBY):
+        for name in (LEADER, STANDBY, INGEST):
             own.add_metric([name], float(name == role))
         yield own
         managers = GaugeMetricFamily("panguard_managers", "Live managers of the database by role.", labels=["role"])

@@ -161,7 +161,7 @@ def test_guards_notice_nothing_of_workers(group: Group) -> None:
 
 
 def test_a_worker_without_a_database_or_a_broker_is_refused(group: Group, tmp_path: Path) -> None:
-    """`--role ingest` says what it needs: a database that is shared, and a broker that splits messages."""
+    """`--role ingest` says in one line what it needs: a database that is shared, and a broker that splits messages."""
     group.leader.start()
     leads(group.leader)
     for words, sentence in (
@@ -176,3 +176,4 @@ def test_a_worker_without_a_database_or_a_broker_is_refused(group: Group, tmp_pa
         refused = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603 -- our own
         assert refused.returncode != 0
         assert sentence in " ".join(refused.stderr.split())
+        assert "Traceback" not in refused.stderr

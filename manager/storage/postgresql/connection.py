@@ -13,8 +13,8 @@ from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrappe
 )
 from psycopg.pq import TransactionStatus
 
-from manager.errors import SetupError
 from manager.storage.postgresql.address import DatabaseAddress
+from manager.storage.postgresql.refusals import connection_refused
 
 driver_errors = __exception_wrapper__
 """Translates psycopg's errors to peewee's, where its connection is used directly."""
@@ -178,5 +178,5 @@ def _connected(database: PostgresqlStore) -> PostgresqlStore:
     try:
         database.connect(reuse_if_open=True)
     except (DatabaseError, InterfaceError) as error:
-        raise SetupError(f"the database {database.address} cannot be opened: {error}") from error
+        raise connection_refused(database.address, error) from error
     return database

@@ -1,4 +1,4 @@
-"""Checks of a server before it is used: its version, its encoding, and that no pooler hands connections around."""
+"""Checks of a server before it is used: version, encoding, the user's rights, and that no pooler is in between."""
 
 import secrets
 from typing import Any
@@ -7,6 +7,7 @@ import psycopg
 
 from manager.errors import SetupError
 from manager.storage.postgresql.address import DatabaseAddress
+from manager.storage.postgresql.refusals import connection_refused
 
 _LOWEST = 13
 _ENCODING = "UTF8"
@@ -23,15 +24,17 @@ def require_usable(address: DatabaseAddress) -> None:
     """Check a server.
 
     Raises:
-        SetupError: it cannot be reached, does not do, or is behind a pooler that hands connections around.
+        SetupError: it cannot be reached, does not do, does not let the user make tables, or is behind a pooler that
+            hands connections around.
     """
     try:
         with connected(address) as listening, connected(address) as telling:
             _require_version(address, telling)
             _require_encoding(address, telling)
+            _require_rights(address, telling)
             _require_own_connection(address, listening, telling)
     except psycopg.Error as error:
-        raise SetupError(f"the database {address} cannot be opened: {str(error).strip()}") from error
+        raise connection_refused(address, error) from error
 
 
 def connected(address: DatabaseAddress) -> psycopg.Connection[Any]:
@@ -44,7 +47,10 @@ def connected(address: DatabaseAddress) -> psycopg.Connection[Any]:
 def _require_version(address: DatabaseAddress, connection: psycopg.Connection[Any]) -> None:
     version = connection.info.server_version // 10_000
     if version < _LOWEST:
-        raise SetupError(f"the server of {address} is PostgreSQL {version}; the store needs {_LOWEST} or newer")
+        raise SetupError(
+            f"the server of {address} is PostgreSQL {version}; the store needs {_LOWEST} or newer:"
+            " upgrade the server, or name another"
+        )
 
 
 def _require_encoding(address: DatabaseAddress, connection: psycopg.Connection[Any]) -> None:
@@ -53,6 +59,29 @@ def _require_encoding(address: DatabaseAddress, connection: psycopg.Connection[A
         raise SetupError(
             f"the database {address} has the encoding {encoding}, which cannot hold every text: create it anew with "
             f"CREATE DATABASE … ENCODING '{_ENCODING}' TEMPLATE template0"
+        )
+
+
+def _require_rights(address: DatabaseAddress, connection: psycopg.Connection[Any]) -> None:
+    """Check that the user may make tables, and owns those that are there: migrations and partitions need both."""
+    ((user, database, schema, may_create),) = connection.execute(
+        "SELECT current_user, current_database(), current_schema(),"
+        " coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
+    ).fetchall()
+    if not may_create:
+        where = "in no schema of its search_path" if schema is None else f"not in the schema {schema}"
+        raise SetupError(
+            f"the user {user} may make tables {where} of the database {address}: give it the database by"
+            f' ALTER DATABASE "{database}" OWNER TO "{user}", or name the user that owns it'
+        )
+    owners = connection.execute(
+        "SELECT tableowner FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'schema_migration'"
+        " AND NOT pg_has_role(tableowner, 'USAGE')"
+    ).fetchall()
+    for (owner,) in owners:
+        raise SetupError(
+            f"the tables in the database {address} belong to {owner}, not to {user}: name {owner} in the URL, or give"
+            f' each table to {user} by ALTER TABLE … OWNER TO "{user}"'
         )
 
 

@@ -53,6 +53,12 @@ def test_one_leads_and_the_others_know_it(start: Start) -> None:
     assert not two.leads()
 
 
+def test_a_keeper_that_was_never_started_is_closed(postgresql_address: DatabaseAddress) -> None:
+    """So a process whose start is refused ends with the reason, not with an error of its thread."""
+    member = Member("a", "host-a", "http://a:8443", "mqtt://broker", "0.1.0", (), "ingest")
+    LeaseKeeper(LeaseTable(postgresql_address), member, time.monotonic, times=TIMES).close()
+
+
 def test_a_release_hands_over_at_once_and_a_silence_in_time(start: Start) -> None:
     """After an orderly end the next takes the lease; after a silence it does so too, and the silent one has lost it."""
     one = start("a")
@@ -68,6 +74,7 @@ def test_a_release_hands_over_at_once_and_a_silence_in_time(start: Start) -> Non
     two._thread.join(60)
     eventually(three.leads, what="the third leads")
     assert not two.leads()
+    two._table.close()
     assert two._table.renew(two.tenure.row) is None
 
 

@@ -1,6 +1,7 @@
 """Checks of a server at the start and while a manager runs: poolers, encodings, read-only servers, silence."""
 
 import queue
+from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -60,9 +61,50 @@ def test_an_old_server_is_refused(postgresql_empty: DatabaseAddress, monkeypatch
         require_usable(postgresql_empty)
 
 
+@pytest.fixture
+def stranger(postgresql_cluster: Postgresql) -> Iterator[str]:
+    """Provide a user that owns nothing."""
+    postgresql_cluster.execute("CREATE ROLE stranger LOGIN")
+    yield "stranger"
+    postgresql_cluster.execute("DROP ROLE stranger")
+
+
+def test_a_user_without_rights_on_the_schema_is_refused(
+    postgresql_cluster: Postgresql, postgresql_empty: DatabaseAddress, stranger: str
+) -> None:
+    """The sentence has the statement that gives the user the database."""
+    name = postgresql_empty.url.rsplit("/", 1)[1]
+    postgresql_cluster.execute("REVOKE CREATE ON SCHEMA public FROM public", name)  # the default since PostgreSQL 15
+    address = database_address(postgresql_empty.url.replace("panguard@", f"{stranger}@"))
+    with pytest.raises(SetupError, match=rf'schema public .*ALTER DATABASE "{name}" OWNER TO "stranger"'):
+        require_usable(address)
+
+
+def test_a_user_that_does_not_own_the_tables_is_refused(
+    postgresql_cluster: Postgresql, postgresql_address: DatabaseAddress, stranger: str
+) -> None:
+    """A dump that another user restored shows before a migration fails on it."""
+    name = postgresql_address.url.rsplit("/", 1)[1]
+    postgresql_cluster.execute(f"ALTER DATABASE {name} OWNER TO {stranger}")
+    postgresql_cluster.execute("GRANT CREATE ON SCHEMA public TO public", name)
+    address = database_address(postgresql_address.url.replace("panguard@", f"{stranger}@"))
+    try:
+        with pytest.raises(SetupError, match="belong to panguard, not to stranger: name panguard in the URL"):
+            require_usable(address)
+    finally:
+        postgresql_cluster.execute(f"ALTER DATABASE {name} OWNER TO panguard")
+
+
+def test_a_database_that_does_not_exist_is_refused(postgresql_cluster: Postgresql) -> None:
+    """The sentence says how to make it."""
+    with pytest.raises(SetupError, match=r'"absent" does not exist; .*CREATE DATABASE … OWNER'):
+        require_usable(postgresql_cluster.address("absent"))
+
+
 def test_a_server_that_does_not_answer_is_named() -> None:
-    """The sentence has the address."""
-    with pytest.raises(SetupError, match=r"the database postgresql://u@127\.0\.0\.1:\d+/x cannot be opened"):
+    """The sentence has the address, in one line with what to check."""
+    expected = r"the database postgresql://u@127\.0\.0\.1:\d+/x cannot be opened: .*; check the host and the port"
+    with pytest.raises(SetupError, match=expected):
         require_usable(database_address(f"postgresql://u@127.0.0.1:{free_port()}/x"))
 
 
