@@ -16,6 +16,7 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from manager.api.middleware.client_address import Headers
+from manager.errors import NotFound
 
 log = structlog.get_logger(__name__)
 
@@ -123,6 +124,7 @@ class LeaderProxy:
 
         Raises:
             LeaderUnreachable: there is no answer; whether the leader took the request is not known.
+            NotFound: the request names no path.
         """
         request = self._request(leader, scope, address, body)
         try:
@@ -149,7 +151,10 @@ class LeaderProxy:
         headers.append((FORWARDED, self._codes.sign(leader.id, address)))
         if body:
             headers.append((b"content-length", b"%d" % len(body)))
-        url = httpx2.URL(leader.url).copy_with(raw_path=target)
+        try:
+            url = httpx2.URL(leader.url).copy_with(raw_path=target)
+        except httpx2.InvalidURL as error:
+            raise NotFound("no path is named so") from error
         return httpx2.Request(scope["method"], url, headers=headers, content=body or None)
 
 

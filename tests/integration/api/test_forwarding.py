@@ -161,6 +161,15 @@ def test_a_request_that_was_passed_on_is_not_passed_on_again(standing_by: Standi
     assert answer.json()["error"].startswith("no manager leads just now")
 
 
+def test_a_request_without_a_path_is_refused_as_one(standing_by: StandingBy) -> None:
+    """`*` is no path: the answer is 404 and no failure of the manager, and the leader sees nothing."""
+    with socket.create_connection(("127.0.0.1", standing_by.server.port), timeout=60) as connection:
+        connection.sendall(b"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert standing_by.leading.seen == []
+
+
 def test_only_managers_of_the_database_state_an_address() -> None:
     """A code by another key, for another receiver, of another address or of an hour ago names nobody.
 
