@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.migrated_store import each_system, system_of_the_run
+from tests.support.migrated_store import each_deployment, each_system, system_of_the_run
 from tests.support.postgresql import (
     postgresql_address,
     postgresql_cluster,
@@ -17,6 +17,7 @@ from tests.support.postgresql import (
 )
 
 __all__ = [
+    "each_deployment",
     "each_system",
     "postgresql_address",
     "postgresql_cluster",

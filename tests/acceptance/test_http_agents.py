@@ -11,44 +11,28 @@ from typing import Any
 
 import pytest
 
-from tests.support.ports import free_port
-from tests.support.processes import Panguard, held_store, store_environment
+from tests.support.processes import ManagerProcess, held_store
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.usefixtures("each_system")
+pytestmark = pytest.mark.usefixtures("each_deployment")
 
 
 class HttpManager:
     """A manager that lets loopback in without a token, on ports that stay."""
 
     def __init__(self, home: Path) -> None:
-        self.home = home
-        self.data = home / "manager"
-        self._environment = store_environment(self.data)
-        self._ports = (free_port(), free_port())
-        self.url = f"http://127.0.0.1:{self._ports[0]}"
-        self.running: Panguard | None = None
+        self._process = ManagerProcess(home, environment={"PANGUARD_TRUSTED_NETWORKS": "127.0.0.1/32"})
+        self.data = self._process.data
+        self.url = self._process.http
 
     def start(self) -> None:
-        http_port, mqtt_port = map(str, self._ports)
-        words = ["manager", "start", "--data-dir", str(self.data), "--port", http_port, "--mqtt-port", mqtt_port]
-        self.running = Panguard(
-            self.home / "manager.log", *words, "--trust-network", "127.0.0.1/32", environment=self._environment
-        )
-        self.running.line("ready ")
-        eventually(self._leads, what="it leads")
-
-    def _leads(self) -> bool:
-        """Return whether it serves requests itself; after a kill nobody leads for some seconds."""
-        return self.send("GET", "/health")[1].get("role") != "standby" and self.send("GET", "/health/ready")[0] == 200
+        self._process.start()
 
     def kill(self) -> None:
-        assert self.running is not None
-        self.running.kill()
+        self._process.kill()
 
     def stop(self) -> None:
-        assert self.running is not None
-        assert self.running.terminate() == 0
+        assert self._process.stop() == 0
 
     def send(self, method: str, path: str, body: Any = None, token: str | None = None) -> tuple[int, Any]:
         """Send a request as the simplest client would; return status and JSON."""

@@ -16,8 +16,8 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
-def manager(tmp_path_factory: pytest.TempPathFactory, each_system: str) -> Iterator[ManagerProcess]:
-    with ManagerProcess(tmp_path_factory.mktemp(each_system)) as manager:
+def manager(tmp_path_factory: pytest.TempPathFactory, each_deployment: str) -> Iterator[ManagerProcess]:
+    with ManagerProcess(tmp_path_factory.mktemp(each_deployment)) as manager:
         yield manager
 
 

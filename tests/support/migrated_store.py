@@ -7,8 +7,8 @@ so that a store that is opened again is the same one.
 import functools
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,9 @@ from manager.storage.postgresql.connection import open_postgresql_reader, open_w
 from tests.support.postgresql import Postgresql
 
 _MOST_DATABASES = 10
+
+SQLITE, POSTGRESQL, TWO_MANAGERS = "sqlite", "postgresql", "postgresql-two"
+"""The database systems by their names; the last is PostgreSQL with two managers."""
 
 
 class _Databases:
@@ -43,36 +46,76 @@ class _Databases:
 
 
 class _Present:
-    """The databases of the present test; None where stores are SQLite's files."""
+    """The databases of the present test, None where stores are SQLite's files; and if a manager process has another."""
 
     databases: _Databases | None = None
+    has_two_managers = False
+    ends = ExitStack()
 
 
 @contextmanager
-def stores_in(cluster: Postgresql | None) -> Iterator[None]:
-    """Make stores in a cluster as long as the context lasts, and drop them at its end; None for SQLite's files."""
-    before = _Present.databases
-    _Present.databases = databases = None if cluster is None else _Databases(cluster)
+def stores_in(cluster: Postgresql | None, *, two_managers: bool = False) -> Iterator[None]:
+    """Make stores in a cluster as long as the context lasts, and drop them at its end; None for SQLite's files.
+
+    Args:
+        cluster: the cluster of the databases.
+        two_managers: whether each manager process stands by for another one.
+    """
+    before = _Present.databases, _Present.has_two_managers, _Present.ends
+    databases = None if cluster is None else _Databases(cluster)
     try:
-        yield
+        with ExitStack() as ends:
+            _Present.databases, _Present.has_two_managers, _Present.ends = databases, two_managers, ends
+            yield
     finally:
-        _Present.databases = before
+        _Present.databases, _Present.has_two_managers, _Present.ends = before
         if databases is not None:
             databases.drop()
+
+
+def has_two_managers() -> bool:
+    """Return whether each manager process of the present test stands by for another one."""
+    return _Present.has_two_managers
+
+
+def end_with_stores(end: Callable[[], object]) -> None:
+    """Call something when the stores of the present test are dropped."""
+    _Present.ends.callback(end)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def system_of_the_run(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run the tests that name no system on the one in PANGUARD_TEST_SYSTEM."""
-    is_sqlite = os.environ.get("PANGUARD_TEST_SYSTEM", "sqlite") == "sqlite"
-    with nullcontext() if is_sqlite else stores_in(request.getfixturevalue("postgresql_cluster")):
+    with _system(os.environ.get("PANGUARD_TEST_SYSTEM", SQLITE), request):
         yield
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def _system(name: str, request: pytest.FixtureRequest) -> AbstractContextManager[None]:
+    """Return the context in which stores are on a system, by its name."""
+    if name not in {SQLITE, POSTGRESQL, TWO_MANAGERS}:
+        raise ValueError(f"PANGUARD_TEST_SYSTEM is {name!r}: it must be {SQLITE}, {POSTGRESQL} or {TWO_MANAGERS}")
+    if name == SQLITE:
+        return stores_in(None)
+    return stores_in(request.getfixturevalue("postgresql_cluster"), two_managers=name == TWO_MANAGERS)
+
+
+SYSTEMS = [SQLITE, pytest.param(POSTGRESQL, marks=pytest.mark.postgresql)]
+
+
+@pytest.fixture(scope="module", params=SYSTEMS)
 def each_system(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run a test on each database system; provide its name."""
-    with stores_in(None if request.param == "sqlite" else request.getfixturevalue("postgresql_cluster")):
+    with _system(request.param, request):
+        yield request.param
+
+
+@pytest.fixture(
+    scope="module",
+    params=[*SYSTEMS, pytest.param(TWO_MANAGERS, marks=[pytest.mark.postgresql, pytest.mark.mosquitto])],
+)
+def each_deployment(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run a test of manager processes on each database system, and with two managers on PostgreSQL and Mosquitto."""
+    with _system(request.param, request):
         yield request.param
 
 

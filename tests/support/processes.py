@@ -19,8 +19,9 @@ import psycopg
 
 from manager.tls.client_context import client_context
 from manager.tls.directory import AUTHORITY, TlsDirectory
-from tests.support.migrated_store import address_of
+from tests.support.migrated_store import address_of, end_with_stores, has_two_managers
 from tests.support.ports import free_port
+from tests.support.production_mosquitto import ProductionMosquitto
 from tests.support.waiting import eventually
 
 PACE = {
@@ -120,7 +121,8 @@ def held_store(data: Path) -> Iterator[None]:
 class ManagerProcess:
     """A manager on fixed ports, so that it can be killed and started again; a context manager.
 
-    Its store is on the database system of the present test.
+    Its store is on the database system of the present test. Where that has two managers, and the broker would be the
+    embedded one without TLS, it stands by for a leader, which is started, killed and stopped with it.
 
     Args:
         home: the directory of its files.
@@ -140,8 +142,17 @@ class ManagerProcess:
         self.home = home
         home.mkdir(exist_ok=True)
         self.data = home / "manager"
+        given = dict(environment or {})
+        own = {} if "PANGUARD_DATABASE" in given else store_environment(self.data)
+        self._environment = {**own, **given}
+        self._role = "leader" if own else None
+        self._leader: _Leader | None = None
+        if has_two_managers() and broker == "embedded" and not tls:
+            self._environment = {"PANGUARD_KEY_FILE": str(home / "manager.key"), **self._environment}
+            self._leader = _Leader(home / "leader", self._environment)
+            self._role = "standby"
+            broker = self._leader.broker.url
         self._broker = broker
-        self._environment = {**store_environment(self.data), **(environment or {})}
         self._ports = (free_port(), free_port())
         secure = "s" if tls else ""
         self.http = f"http{secure}://127.0.0.1:{self._ports[0]}"
@@ -162,14 +173,18 @@ class ManagerProcess:
     ) -> None:
         if self.running is not None:
             self.running.terminate()
+        if self._leader is not None:
+            self._leader.end()
 
     def start(self, *, wait: bool = True) -> None:
         """Start it, and wait until both doors are open, or only until it serves HTTP."""
+        if self._leader is not None:
+            self._leader.start()
         running = self.launch()
         if wait:
             running.line("ready ")
-            if address_of(self.data / "panguard.db") is not None:  # after a kill nobody leads for some seconds
-                eventually(lambda: self.role() == "leader" and self.not_ready() is None, what="a manager leads")
+            if self._role is not None:  # after a kill nobody leads for some seconds
+                eventually(lambda: self.role() == self._role and self.not_ready() is None, what="a manager leads")
         else:
             eventually(lambda: self.not_ready() is not False, what="the HTTP door")
 
@@ -185,11 +200,14 @@ class ManagerProcess:
         """End it with SIGKILL."""
         assert self.running is not None
         self.running.kill()
+        if self._leader is not None:
+            self._leader.manager.kill()
 
     def stop(self) -> int:
         """End it with SIGTERM; return its exit code."""
         assert self.running is not None
-        return self.running.terminate()
+        code = self.running.terminate()
+        return code if self._leader is None else code or self._leader.stop()
 
     def not_ready(self) -> str | bool | None:
         """Return the reason why the manager is not ready; None if it is ready, False if it does not answer."""
@@ -242,6 +260,38 @@ class ManagerProcess:
         found = [agent for agent in self.get("/api/agents") if agent["hostname"] == hostname]
         assert len(found) <= 1
         return found[0] if found else {}
+
+
+class _Leader:
+    """The leader for a manager that stands by, and the broker of both: a Mosquitto with the shipped configuration."""
+
+    def __init__(self, home: Path, environment: Mapping[str, str]) -> None:
+        home.mkdir(exist_ok=True)
+        self.broker = ProductionMosquitto(home / "manager", home / "broker")
+        self.manager = ManagerProcess(home, self.broker.url, environment)
+        self._broker_runs = False
+        end_with_stores(self.end)
+
+    def start(self) -> None:
+        """Start what does not run; wait until the manager leads."""
+        if not self._broker_runs:
+            self.broker.__enter__()
+            self._broker_runs = True
+        self.manager.start()
+        eventually(lambda: self.manager.role() == "leader" and self.manager.not_ready() is None, what="it leads")
+
+    def stop(self) -> int:
+        """End the manager, and the broker as the embedded one ends; return the manager's exit code."""
+        code = self.manager.stop()
+        self.broker.stop()
+        self._broker_runs = False
+        return code
+
+    def end(self) -> None:
+        """End both and remove the broker's files."""
+        if self.manager.running is not None:
+            self.manager.stop()
+        self.broker.__exit__(None, None, None)
 
 
 class GuardProcess:
