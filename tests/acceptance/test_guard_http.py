@@ -15,8 +15,8 @@ QUICK = {"PANGUARD_HEARTBEAT_INTERVAL": "0.25", "PANGUARD_RATE_LIMIT": "0", "PAN
 
 
 @pytest.fixture(scope="module")
-def manager(tmp_path_factory: pytest.TempPathFactory, each_deployment: str) -> Iterator[ManagerProcess]:
-    with ManagerProcess(tmp_path_factory.mktemp(each_deployment), environment=QUICK) as manager:
+def manager(tmp_path_factory: pytest.TempPathFactory, each_system: str) -> Iterator[ManagerProcess]:
+    with ManagerProcess(tmp_path_factory.mktemp(each_system), environment=QUICK) as manager:
         yield manager
 
 
