@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrapper out that playhouse uses
     DatabaseError,
@@ -11,6 +11,8 @@ from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrappe
     PostgresqlDatabase,
     __exception_wrapper__,
 )
+from psycopg import errors
+from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 
 from manager.storage.postgresql.address import DatabaseAddress
@@ -54,6 +56,14 @@ _WRITING = {**_SESSION, "lock_timeout": 5_000}
 _READING = {**_SESSION, "default_transaction_read_only": "on", "statement_timeout": 30_000}
 _MIGRATING = _SESSION
 
+_ANSWER = 300.0
+"""Seconds that an answer is waited for, longer than statements take on a machine under load. A proxy can hold a
+connection open whose server is gone, so that the system never finds it lost. Migrations wait without a bound."""
+
+_LOOK_EVERY = 0.1
+
+T = TypeVar("T")
+
 
 class PostgresqlStore(PostgresqlDatabase):
     """A peewee database on psycopg 3 that connects anew when a connection was lost outside a transaction.
@@ -63,13 +73,17 @@ class PostgresqlStore(PostgresqlDatabase):
     Args:
         address: the server, the database and the user.
         settings: parameters that each session sets.
+        answer: seconds that an answer is waited for; None without a bound.
         arguments: those of peewee's database.
     """
 
     _state: Any
 
-    def __init__(self, address: DatabaseAddress, settings: dict[str, Any], **arguments: Any) -> None:
+    def __init__(
+        self, address: DatabaseAddress, settings: dict[str, Any], *, answer: float | None = None, **arguments: Any
+    ) -> None:
         self.address = address
+        self._answer = answer
         self._settings = "; ".join(f"SET {name} = {value}" for name, value in settings.items())
         if address.password is not None:
             arguments["password"] = address.password
@@ -81,6 +95,8 @@ class PostgresqlStore(PostgresqlDatabase):
         """Whether a statement makes sense on the present connection alone: it begins a transaction, or commits one."""
 
     def _initialize_connection(self, conn: Any) -> None:
+        if self._answer is not None:
+            _bound_answers(conn, self._answer)
         conn.execute(self._settings)
         conn.prepare_threshold, conn.prepared_max = 1, _PREPARED
         if conn.execute("SHOW synchronous_commit").fetchone() == ("off",):  # a receipt promises a durable row
@@ -148,7 +164,7 @@ def open_writer(address: DatabaseAddress, idle: float = WORKER_IDLE) -> Postgres
         SetupError: the server cannot be reached, or refuses the user.
     """
     settings = {**_WRITING, "idle_in_transaction_session_timeout": int(idle * 1000)}
-    return _connected(PostgresqlStore(address, settings, thread_safe=False))
+    return _connected(PostgresqlStore(address, settings, answer=_ANSWER, thread_safe=False))
 
 
 def open_postgresql_reader(address: DatabaseAddress) -> PostgresqlStore:
@@ -157,7 +173,7 @@ def open_postgresql_reader(address: DatabaseAddress) -> PostgresqlStore:
     Raises:
         SetupError: the server cannot be reached, or refuses the user.
     """
-    return _connected(PostgresqlStore(address, _READING, autoconnect=True))
+    return _connected(PostgresqlStore(address, _READING, answer=_ANSWER, autoconnect=True))
 
 
 @contextmanager
@@ -172,6 +188,23 @@ def migrating(address: DatabaseAddress) -> Iterator[PostgresqlStore]:
         yield database
     finally:
         database.close()
+
+
+def _bound_answers(conn: Any, answer: float) -> None:
+    """Have a connection close, with an OperationalError, where an answer does not come in so many seconds."""
+    wait = conn.wait
+
+    def bounded(gen: PQGen[T], interval: float = _LOOK_EVERY, timeout: float | None = None) -> T:
+        try:
+            result: T = wait(gen, interval, answer if timeout is None else timeout)
+        except errors._WaitTimeout as error:  # noqa: SLF001 -- psycopg raises it and exports no other name
+            if timeout is not None:
+                raise
+            conn.close()
+            raise errors.OperationalError(f"no answer within {answer:g} s") from error
+        return result
+
+    conn.wait = bounded
 
 
 def _connected(database: PostgresqlStore) -> PostgresqlStore:
