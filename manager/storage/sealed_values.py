@@ -120,10 +120,11 @@ def key_for(file: KeyFile, store: StoreLocation, database: Database | None = Non
     if key is not None:
         return key
     if holds_secrets(store) if isinstance(store, Path) else database is None or count_sealed(database):
+        others = "" if isinstance(store, Path) else " (all managers of a database have the same: copy it from another)"
         raise SetupError(
             f"the key file {file.path} is missing, and the store {store} has secrets that no other key opens, and"
-            " agents that trust no other: put the key file back from a backup, or name it by --key-file; the store"
-            " stays as it is until then"
+            f" agents that trust no other: put the key file back from a backup, or name it by --key-file{others}; the"
+            " store stays as it is until then"
         )
     return file.create()
 

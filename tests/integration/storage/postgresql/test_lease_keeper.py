@@ -74,8 +74,8 @@ def test_a_release_hands_over_at_once_and_a_silence_in_time(start: Start) -> Non
     two._thread.join(60)
     eventually(three.leads, what="the third leads")
     assert not two.leads()
-    two._table.close()
     assert two._table.renew(two.tenure.row) is None
+    two._table.close()
 
 
 def test_lost_connections_move_no_leadership(start: Start, postgresql_address: DatabaseAddress) -> None:
