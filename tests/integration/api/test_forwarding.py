@@ -125,7 +125,8 @@ def test_a_stream_is_passed_on_as_it_comes_and_ends_with_its_client(
 ) -> None:
     """The first piece arrives while the stream goes on; the leader notices that the client leaves."""
     with client.stream("GET", "/stream") as answer:
-        assert next(answer.iter_raw()) == b"first;"
+        pieces = answer.iter_raw()  # kept: the stream is closed with its iterator
+        assert next(pieces) == b"first;"
         assert not standing_by.leading.left.is_set()
     eventually(standing_by.leading.left.is_set, what="the leader's stream ends")
 
