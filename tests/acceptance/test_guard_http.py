@@ -15,8 +15,8 @@ QUICK = {"PANGUARD_HEARTBEAT_INTERVAL": "0.25", "PANGUARD_RATE_LIMIT": "0", "PAN
 
 
 @pytest.fixture(scope="module")
-def manager(tmp_path_factory: pytest.TempPathFactory, each_system: str) -> Iterator[ManagerProcess]:
-    with ManagerProcess(tmp_path_factory.mktemp(each_system), environment=QUICK) as manager:
+def manager(tmp_path_factory: pytest.TempPathFactory, each_deployment: str) -> Iterator[ManagerProcess]:
+    with ManagerProcess(tmp_path_factory.mktemp(each_deployment), environment=QUICK) as manager:
         yield manager
 
 
@@ -76,7 +76,7 @@ def test_a_policy_is_polled(manager: ManagerProcess) -> None:
 
 def _answered(manager: ManagerProcess, status: int) -> float:
     """Return how many polls were answered with a status."""
-    with manager.client() as client:
+    with manager.leader.client() as client:
         text = client.get("/metrics").text
     labels = f'{{method="GET",route="/api/policy/agent/{{agent_id}}",status="{status}"}}'
     found = [line for line in text.splitlines() if line.startswith(f"panguard_http_request_seconds_count{labels}")]

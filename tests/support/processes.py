@@ -164,6 +164,11 @@ class ManagerProcess:
             self.trust = client_context(own.certificate(AUTHORITY))
         self.running: Panguard | None = None
 
+    @property
+    def leader(self) -> "ManagerProcess":
+        """The manager that serves what this one passes on; itself where it stands by for none."""
+        return self if self._leader is None else self._leader.manager
+
     def __enter__(self) -> Self:
         self.start()
         return self
