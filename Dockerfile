@@ -7,7 +7,7 @@ RUN python -m venv --without-pip /opt/panguard && pip install --no-cache-dir set
 COPY . .
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
     && pip --python /opt/panguard install --no-cache-dir --only-binary :all: --constraint constraints.txt \
-        /wheels/*.whl
+        "$(echo /wheels/*.whl)[postgresql]"
 
 FROM python:3.14.8-slim-bookworm AS panguard
 RUN pip uninstall --yes --root-user-action=ignore setuptools wheel pip \

@@ -4,13 +4,16 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.support.composition import COMPOSE, DOCKERFILE, mounts, services, stages
+from tests.support.composition import COMPOSE, DOCKERFILE, ROOT, mounts, services, stages
 
+SCALE = ROOT / "compose.scale.yaml"
 SERVICES = services()
 EVERY = pytest.mark.parametrize("name", SERVICES)
 SERVING = [name for name, service in SERVICES.items() if service["restart"] == "unless-stopped"]
@@ -87,6 +90,15 @@ def test_images_are_pinned() -> None:
     assert "--constraint constraints.txt" in built["build"].text
 
 
+def test_the_image_can_open_a_postgresql_database() -> None:
+    """The wheel is installed with the extra that `--database` needs, and its packages are pinned."""
+    assert re.search(r"pip .*install .*\[postgresql\]", stages()["build"].text.replace("\\\n", ""))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"]["postgresql"] == ["psycopg[binary]>=3.3"]
+    pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert {"psycopg", "psycopg-binary"} <= pinned
+
+
 def test_final_images_hold_no_build_tools_and_are_not_root() -> None:
     """What builds stays in its own stage; a container that compose.yaml does not start is no root either."""
     final = {name: stage for name, stage in stages().items() if name != "build"}
@@ -122,18 +134,39 @@ def _compose() -> list[str] | None:
     return plugin if found.returncode == 0 else None
 
 
-def test_docker_compose_takes_the_file() -> None:
-    """It reads every service and adds nothing to what is asked of each; this needs no engine."""
+def _read_by_compose(*files: Path) -> dict[str, Any]:
+    """Return the services of the files, merged by docker-compose; this needs no engine."""
     words = _compose()
     if words is None:
         if os.environ.get("CI"):
             pytest.fail("docker-compose is not installed")
         pytest.skip("neither docker-compose nor the compose plugin of docker is installed")
-    ended = subprocess.run(  # noqa: S603 -- the installed program, with our own file
-        [*words, "--file", str(COMPOSE), "--profile", "guards", "config"], capture_output=True, text=True, check=False
+    named = [word for file in files for word in ("--file", str(file))]
+    ended = subprocess.run(  # noqa: S603 -- the installed program, with our own files
+        [*words, *named, "--profile", "guards", "config"], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stderr
-    read: dict[str, Any] = yaml.safe_load(ended.stdout)["services"]
+    return dict(yaml.safe_load(ended.stdout)["services"])
+
+
+def test_docker_compose_takes_the_file() -> None:
+    """It reads every service and adds nothing to what is asked of each."""
+    read = _read_by_compose(COMPOSE)
     assert {name: service["command"] for name, service in read.items()} == {
         name: service["command"] for name, service in SERVICES.items()
     }
+
+
+def test_docker_compose_merges_both_files() -> None:
+    """A command of the second file replaces the first one's; the first manager waits for both, and keeps its volume."""
+    read = _read_by_compose(COMPOSE, SCALE)
+    scaled = services(SCALE)
+    commands = {name: service["command"] for name, service in {**SERVICES, **scaled}.items() if "command" in service}
+    assert {name: service["command"] for name, service in read.items() if name in commands} == commands
+    assert set(read) == set(SERVICES) | set(scaled)
+    manager = read["manager"]
+    assert (manager["user"], manager["read_only"], manager["cap_drop"]) == ("10001:10001", True, ["ALL"])
+    assert set(manager["depends_on"]) == {"broker", "database"}
+    # version 1 writes a mount as text
+    mounted = {mount.split(":")[0] if isinstance(mount, str) else mount["source"] for mount in manager["volumes"]}
+    assert mounted == {"manager", "database-password"}
