@@ -58,5 +58,5 @@ def test_the_embedded_broker_is_recognized_by_a_message(tmp_path: Path) -> None:
     with fleet_at(HARDENED, tmp_path) as fleet:
         login = fleet.logins["manager"]
         assert not delivers_shared(
-            BrokerAddress("127.0.0.1", fleet.port), login.username, login.password, None, "group"
+            BrokerAddress("127.0.0.1", fleet.port), login.username, login.password, None, group="group"
         )

@@ -262,7 +262,7 @@ def test_a_failure_is_500_and_named_in_the_log(
     served: Served, agent: HttpAgent, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The answer has nothing of the reason; the log has it under the request's id."""
-    monkeypatch.setattr(Engine, "_handle", _answer_with_nonsense)
+    monkeypatch.setattr(Engine, "_handle_command", _answer_with_nonsense)
     with connected(served) as connection:
         connection.send(_post(f"/api/agents/{agent.agent_id}/heartbeat", agent.told["token"], b"{}"))
         answer = connection.answer()
