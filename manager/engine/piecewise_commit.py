@@ -20,6 +20,7 @@ from manager.engine.failure_isolation import isolated
 from manager.engine.messages.reports import ReportKey, report_key
 from manager.engine.origin import MANAGER
 from manager.engine.ports import Store
+from manager.engine.response import manual_response
 from manager.errors import StoreRejected
 
 log = structlog.get_logger(__name__)
@@ -55,6 +56,7 @@ class PiecewiseCommit:
         self._context = context
         self._kept: list[ThreatRow] = []
         self._dropped_agents: set[str] = set()
+        self._rejected_blocks: set[str] = set()
         pieces = [*_other_pieces(context.batch), *_report_pieces(context), *_decided_pieces(context.batch.changes)]
         self._groups = [pieces] if pieces else []
         """A stack: the next group is the last one."""
@@ -145,6 +147,8 @@ class PiecewiseCommit:
             batch.undo.remove(each)
             with isolated(context.fleet.counters, "undo of a rejected change"):
                 each.revert(corrections)
+        self._rejected_blocks |= {block.id for block in piece.changes.manual_added}
+        manual_response.remove_rejected(corrections, self._rejected_blocks)
         batch.publications += corrections.batch.publications
         untold = {id(row) for each in undone for row in (*each.events, *each.records)}
         removed = {agent.agent_id for agent in piece.changes.removed}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from manager.domain.policies.fleet_policies import Scope
@@ -83,6 +83,7 @@ def _ids(entries: Iterable[EmergencyEntry], agents: list[str]) -> list[str]:
     return [entry.id for entry in sorted(entries, key=order)]
 
 
+@example([([("add", 0), ("add", 0)], "manual_added")])
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.lists(st.tuples(commands, st.integers(0, 7)), min_size=1, max_size=3),
                           st.sampled_from([None, *MEMBERS])), min_size=1, max_size=5))  # fmt: skip

@@ -114,6 +114,15 @@ def _revert(context: Context, added: list[ManualBlock], replaced: list[ManualBlo
     apply(context, (), gone)
 
 
+def remove_rejected(context: Context, block_ids: set[str]) -> None:
+    """Remove blocks that the store rejected, where the reverting of a block that replaced one has it hold again."""
+    manual = context.fleet.responder.entries.manual
+    gone = [block for block_id in sorted(block_ids) if (block := manual.get(block_id)) is not None]
+    for block in gone:
+        manual.remove(block)
+    apply(context, (), gone)
+
+
 def tick(context: Context, now: Instant) -> None:
     """Expire manual blocks."""
     manual = context.fleet.responder.entries.manual
