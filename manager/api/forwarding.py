@@ -37,6 +37,9 @@ _CONNECT_TIMEOUT = 2.0
 _ANSWER_TIMEOUT = 120.0
 """Seconds without a byte of an answer; the event stream sends a sign of life every 30."""
 
+_IDLE = 2.0
+"""Seconds that an idle connection is kept: less than the leader's 5, which may else close it during a request."""
+
 _CONNECTIONS = 500
 
 
@@ -100,7 +103,11 @@ class LeaderProxy:
 
     def __init__(self, codes: ForwardingCodes, tls: ssl.SSLContext | None) -> None:
         self._codes = codes
-        limits = httpx2.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
+        limits = httpx2.Limits(
+            max_connections=_CONNECTIONS,
+            max_keepalive_connections=_CONNECTIONS,
+            keepalive_expiry=_IDLE,
+        )
         timeout = httpx2.Timeout(_ANSWER_TIMEOUT, connect=_CONNECT_TIMEOUT, pool=_CONNECT_TIMEOUT)
         verify = False if tls is None else tls
         self._client = httpx2.AsyncClient(limits=limits, timeout=timeout, verify=verify, trust_env=False)
