@@ -148,8 +148,11 @@ def test_guards_notice_nothing_of_workers(group: Group) -> None:
         assert group.leader.agent("web-1")["status"] == "online"
         through_worker = group.workers[0].get("/api/threats")
         assert len(through_worker) == 5
-        roles = [each["role"] for each in health(group.leader)["managers"]]
-        assert sorted(roles) == ["ingest", "ingest", "leader"]
+        eventually(
+            lambda: sorted(each["role"] for each in health(group.leader)["managers"]) == ["ingest", "ingest", "leader"],
+            120,
+            "the leader knows both workers",
+        )
         assert group.workers[0].stop() == 0
         eventually(
             lambda: [each["role"] for each in health(group.leader)["managers"]].count("ingest") == 1,

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
 
+from msgspec import structs
+
 from manager.domain.correlation import (
     Allowed,
     Correlator,
@@ -127,7 +129,7 @@ class Scene:
             agent_id, organization_id, site, name, self.now - late, self.now, ip, file_hash, technique, clock_known,
             vouched=vouched_bits(("sourceIp", "fileHash") if vouched else ()),
         )  # fmt: skip
-        report = report._replace(ignored=ignored_bits(report.indicators(), technique, self.allowed))
+        report = structs.replace(report, ignored=ignored_bits(report.indicators(), technique, self.allowed))
         for change in self.correlator.observe(report):
             self.incidents[change.incident.id] = change.incident
             response_changes.merge(self.responder.react(change, self.facts, self.now))

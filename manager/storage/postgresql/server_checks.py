@@ -69,9 +69,9 @@ def _require_rights(address: DatabaseAddress, connection: psycopg.Connection[Any
         " coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
     ).fetchall()
     if not may_create:
-        where = "in no schema of its search_path" if schema is None else f"not in the schema {schema}"
+        where = "in any schema of its search_path" if schema is None else f"in the schema {schema}"
         raise SetupError(
-            f"the user {user} may make tables {where} of the database {address}: give it the database by"
+            f"the user {user} may not make tables {where} of the database {address}: give it the database by"
             f' ALTER DATABASE "{database}" OWNER TO "{user}", or name the user that owns it'
         )
     owners = connection.execute(

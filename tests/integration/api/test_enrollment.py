@@ -1,6 +1,6 @@
 """Enrollment as operators mean it, the same over both doors: whom a token lets in, how often, and as what."""
 
-import dataclasses
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -158,7 +158,7 @@ def test_who_may_take_a_host_over(
     with served.bench() as bench:
         bench.fleet.settings = EngineSettings(takeover=takeover)
         bench.fleet.registry.agents[first].state = state
-        before = dataclasses.replace(bench.fleet.registry.agents[first].credential)
+        before = copy.copy(bench.fleet.registry.agents[first].credential)
     answer = enroll(served, "srv-01", token)
     assert (answer == first) is taken
     with served.bench() as bench:

@@ -29,6 +29,7 @@ _AT_ONCE = {"POST /api/events/ticket", "POST /api/policies/diff"}
 COMMANDS: dict[str, Role] = {
     "status": Role.VIEWER,
     "now": Role.VIEWER,
+    "step-down": Role.ADMIN,
     "access list": Role.VIEWER,
     "access create --name eve --role admin": Role.ADMIN,
     "access rotate {name}": Role.ADMIN,

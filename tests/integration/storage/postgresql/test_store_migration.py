@@ -270,7 +270,7 @@ def test_a_program_that_writes_to_the_store_is_noticed(stopped: Path, postgresql
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("REVOKE CREATE ON SCHEMA public FROM PUBLIC; ALTER SCHEMA public OWNER TO postgres", "permission denied"),
+        ("REVOKE CREATE ON SCHEMA public FROM PUBLIC; ALTER SCHEMA public OWNER TO postgres", "may not make tables"),
         ("ALTER ROLE mover SET default_transaction_read_only = on", "read-only"),
         ("ALTER ROLE mover CONNECTION LIMIT 0", "too many connections"),
         ("ALTER ROLE mover NOLOGIN", "not permitted to log in"),
