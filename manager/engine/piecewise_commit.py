@@ -8,11 +8,13 @@ store rejects alone is dropped: a report is refused, any other change becomes a 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import structlog
 
 from manager.domain.protection.measures import ReportedMeasure
+from manager.domain.response.manual_blocks import ManualBlock, ManualHolder
 from manager.engine.batch import Batch, Changes, CommandAnswer, DeadLetter, ThreatRow, Undo
 from manager.engine.commands.block_requests import BlocksAdded
 from manager.engine.context import Context, ReceivedReport
@@ -162,7 +164,8 @@ class PiecewiseCommit:
 
     def _undone_with(self, piece: Piece) -> list[Undo]:
         """Return what takes a piece back; a removed block may be in the piece of the block that replaced it."""
-        subjects = {piece.subject, *(block.id for block in piece.changes.manual_removed)}
+        changes = piece.changes
+        subjects = {piece.subject, *(block.id for block in (*changes.manual_added, *changes.manual_removed))}
         undo = self._context.batch.undo
         return [each for each in undo if each.subject in subjects and getattr(piece.changes, each.member)]
 
@@ -229,22 +232,31 @@ def _followup_pieces(changes: Changes) -> Iterator[Piece]:
 def _manual_pieces(batch: Batch) -> Iterator[Piece]:
     """Yield the manual blocks that one command added together, with those that they replace, and every other change.
 
-    Blocks are added before they are moved, and moved before they are removed.
+    Commands that follow each other on one value of one holder are together in a piece. Blocks are added before they are
+    moved, and moved before they are removed.
     """
     changes = batch.changes
     added = {block.id: block for block in changes.manual_added}
     removed = {block.id: block for block in changes.manual_removed}
-    of_value = {(block.holder, block.value): block for block in changes.manual_removed if block.id not in added}
+    groups: list[list[ManualBlock]] = []
     for blocks_ids in [*_added_together(batch), *([block_id] for block_id in added)]:
         together = [added.pop(block_id) for block_id in blocks_ids if block_id in added]
-        replaced = [of_value[key] for each in together if (key := (each.holder, each.value)) in of_value]
+        touching = [group for group in groups if _values(group) & _values(together)]
+        groups = [group for group in groups if group not in touching]
         if together:
-            replaced = [removed.pop(each.id) for each in replaced if each.id in removed]
-            yield Piece(Changes(manual_added=together, manual_removed=replaced), together[0].id)
+            groups.append([*chain.from_iterable(touching), *together])
+    for group in groups:
+        values = _values(group)
+        replaced = [block.id for block in removed.values() if (block.holder, block.value) in values]
+        yield Piece(Changes(manual_added=group, manual_removed=[removed.pop(each) for each in replaced]), group[0].id)
     for block in changes.manual_moved:
         yield Piece(Changes(manual_moved=[block]), block.id)
     for block in removed.values():
         yield Piece(Changes(manual_removed=[block]), block.id)
+
+
+def _values(blocks: Iterable[ManualBlock]) -> set[tuple[ManualHolder, str]]:
+    return {(block.holder, block.value) for block in blocks}
 
 
 def _added_together(batch: Batch) -> list[list[str]]:

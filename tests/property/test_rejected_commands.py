@@ -84,6 +84,7 @@ def _ids(entries: Iterable[EmergencyEntry], agents: list[str]) -> list[str]:
 
 
 @example([([("add", 0), ("add", 0)], "manual_added")])
+@example([([("add", 0)], None), ([("add", 0), ("add", 0)], "manual_removed")])
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.lists(st.tuples(commands, st.integers(0, 7)), min_size=1, max_size=3),
                           st.sampled_from([None, *MEMBERS])), min_size=1, max_size=5))  # fmt: skip
