@@ -2,36 +2,23 @@
 
 import random
 import sqlite3
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from agent.clock import Clock
-from agent.connection.identity import IdentityFile
 from agent.connection.key_succession import KeySuccession
-from agent.connection.presence_messages import HeartbeatFields, PresenceMessages
+from agent.connection.presence_messages import HeartbeatFields
+from agent.guard_parts import GuardParts
+from agent.guard_state import GuardState
 from agent.link.link import Link
 from agent.logs import EventLog
-from agent.manager_time import ManagerTime
 from agent.memory import release_memory
-from agent.pipeline import Pipeline
-from agent.policy.blocklist import OrganizationBlocklist
-from agent.policy.policy_store import PolicyStore
-from agent.report.delivery import Delivery
-from agent.report.kept_reports import KeptReports
-from agent.report.login_reports import LoginReports
-from agent.report.outbox import Outbox
-from agent.report.resending import Resending
-from agent.respond.enforcement import Enforcement
 from agent.settings import GuardSettings
 from agent.sources import health
-from agent.sources.health import SourceHealth
 from schemas import message_codes, topics
 from schemas.decoding import DecodeError, decode
 from schemas.generations import StoreGeneration
 from schemas.policy import PolicyApplied
-from schemas.presence import Enforced, Mode
 from schemas.threats import Receipt
 from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES, HEARTBEAT, POLICY, POLICY_APPLIED, RECEIPTS, Topic
 
@@ -51,29 +38,6 @@ _FEED_EVERY = 30.0
 _LARGE = 64 * 1024
 _RELEASED_AFTER = 2.0
 """Bytes of a message, and the seconds after it, after which freed memory is given back."""
-
-_COUNTERS_EVERY = 5.0
-"""Seconds between two updates of counters in the status file; states are updated at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class GuardParts:
-    """The guard's parts; built by `agent.runtime`, or by a test."""
-
-    started: float
-    identity: IdentityFile
-    liveness: PresenceMessages
-    outbox: Outbox
-    logins: LoginReports
-    delivery: Delivery
-    kept: KeptReports
-    resending: Resending
-    pipeline: Pipeline
-    policy: PolicyStore
-    blocklist: OrganizationBlocklist
-    enforcement: Enforcement
-    manager_time: ManagerTime
-    ignored: Counter[str]
 
 
 class Guard:
@@ -95,10 +59,9 @@ class Guard:
         self._announce = announce
         self._link: Link | None = None
         self._agent_id = ""
+        self.state = GuardState(parts, clock)
+        """Its health, what it enforces, and the fields of the status file."""
         self._states = [(source.name, source.state) for source in parts.pipeline.health]
-        self._shown_states: Sequence[tuple[str, str, str | None]] | None = None
-        self._shown: list[dict[str, Any]] = []
-        self._shown_until = 0.0
         self._mac_key = parts.identity.identity.keys.mac_key
         self._heartbeat_due = _NEVER
         self._poll_due = _NEVER
@@ -106,8 +69,6 @@ class Guard:
         self._feed_due = 0.0
         self._release_due = _NEVER
         self._mode = self._mode_fields()
-        self._last_enforced = Enforced()
-        self._enforced_of: tuple[object, ...] = ()
         self._handlers: dict[str, Callable[[Topic, bytes, float], None]] = {
             RECEIPTS.name: self._receipt,
             topics.MANAGER_KEYS.name: self._keys,
@@ -244,39 +205,17 @@ class Guard:
             outbox_dropped=parts.outbox.dropped,
             policy=None if mode.asks_manager else parts.policy.in_force,  # the manager answers with a policy
             blocklist_sequence=parts.blocklist.sequence,
-            health=health.overall(self._health),
-            sources=health.reports(self._health),
+            health=health.overall(self.state.health),
+            sources=health.reports(self.state.health),
             enforcement=parts.enforcement.kind,
             mode=mode.effective,
             mode_wanted=mode.wanted,
             trial_seconds_left=mode.seconds_left,
-            enforced=self._enforced(),
+            enforced=self.state.enforced(),
             logins=parts.logins.take(),
             receipt_mark=parts.kept.mark_to_state(),
         )
         self._link.publish(HEARTBEAT, parts.liveness.heartbeat(self._agent_id, self._mac_key, fields))
-
-    @property
-    def _health(self) -> list[SourceHealth]:
-        """The health of the sources, and of the fence where a block does not keep its address out, or `panic` rules."""
-        fence, beside = self._parts.enforcement.fence, []
-        if fence is not None and fence.stopped and self._parts.enforcement.mode.effective is Mode.PROTECTION:
-            beside = [SourceHealth("fence", "stopped", fence.stopped)]
-        elif fence is not None and fence.ineffective is not None:
-            beside = [SourceHealth("fence", "ineffective", fence.ineffective)]
-        return [*self._parts.pipeline.health, *beside]
-
-    def _enforced(self) -> Enforced:
-        self._enforced_of = self._parts.enforcement.occasion
-        self._last_enforced = self._parts.enforcement.enforced(is_signed=self._parts.policy.is_signed)
-        return self._last_enforced
-
-    def _shown_enforced(self) -> dict[str, Any]:
-        """Return what is enforced for the status, counted anew after each answer of the fence and each change."""
-        before, now = self._enforced_of, self._parts.enforcement.occasion
-        if len(before) != len(now) or any(old is not new and old != new for old, new in zip(before, now, strict=True)):
-            self._enforced()
-        return self._last_enforced.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     def _mode_fields(self) -> tuple[object, ...]:
         enforcement = self._parts.enforcement
@@ -311,7 +250,7 @@ class Guard:
 
     def _notice_health(self, now: float) -> None:
         """Schedule a heartbeat soon after the state of a source has changed."""
-        states = [(source.name, source.state) for source in self._health]
+        states = [(source.name, source.state) for source in self.state.health]
         if states != self._states:
             self._states = states
             if self._link is not None:
@@ -371,7 +310,7 @@ class Guard:
         self._apply_monitors()
         if answer is not None and self._link is not None:
             topic = POLICY_APPLIED.below_root(self._agent_id)
-            answer = answer.model_copy(update={"enforced": self._enforced()})
+            answer = answer.model_copy(update={"enforced": self.state.enforced()})
             self._link.publish(POLICY_APPLIED, message_codes.with_mac(self._mac_key, topic, answer.body()))
 
     def _apply_monitors(self) -> None:
@@ -383,40 +322,3 @@ class Guard:
             self._heartbeat_due = min(self._heartbeat_due, self._soon(now))
             jitter = random.uniform(0, _APPLIED_WITHIN)  # noqa: S311 -- no secret
             self._applied_due = min(self._applied_due, now + jitter)
-
-    def status(self) -> dict[str, Any]:
-        """Return the session, message and health fields of the status file."""
-        enrolled = self._parts.identity.identity.enrolled
-        return {
-            "agentId": None if enrolled is None else enrolled.agent_id,
-            "organizationId": None if enrolled is None else enrolled.organization_id,
-            "session": self._parts.identity.identity.session,
-            "health": health.overall(self._health),
-            "sources": self._sources(),
-            "mode": str(self._parts.enforcement.mode.effective),
-            "modeWanted": str(self._parts.enforcement.mode.wanted),
-            "trialSecondsLeft": self._trial_seconds_left(),
-            "enforcement": self._parts.enforcement.kind,
-            "enforcementNeeds": self._needs(),
-            "enforced": self._shown_enforced(),
-            "responses": list(self._parts.enforcement.latest),
-            "ignored": dict(self._parts.ignored),
-        }
-
-    def _trial_seconds_left(self) -> int | None:
-        """Return the time left of a trial, in steps that do not rewrite the status file all the time."""
-        left = self._parts.enforcement.mode.seconds_left
-        return None if left is None else int(left // _COUNTERS_EVERY * _COUNTERS_EVERY)
-
-    def _needs(self) -> str | None:
-        fence = self._parts.enforcement.fence
-        return None if fence is None else fence.missing
-
-    def _sources(self) -> list[dict[str, Any]]:
-        """Return the source reports; their counters are up to `_COUNTERS_EVERY` seconds old."""
-        now, sources = self._clock.monotonic(), self._health
-        states = [(source.name, source.state, source.reason) for source in sources]
-        if now >= self._shown_until or states != self._shown_states:
-            self._shown_states, self._shown_until = states, now + _COUNTERS_EVERY
-            self._shown = [report.model_dump(mode="json", by_alias=True) for report in health.reports(sources)]
-        return self._shown

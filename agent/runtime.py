@@ -14,7 +14,8 @@ from agent.connection.presence_messages import PresenceMessages
 from agent.connection.reconnect_loop import Backoff, Connector
 from agent.connection.transport import build_dialer, build_registrations
 from agent.errors import StorageError
-from agent.guard import Guard, GuardParts
+from agent.guard import Guard
+from agent.guard_parts import GuardParts
 from agent.host import LoadMeter, host_facts
 from agent.logs import EventLog
 from agent.loop import LinkEventQueue, Loop
@@ -209,7 +210,7 @@ class Runtime:
                 "state": "stopped" if stopped else str(connection.phase),
                 "manager": str(self._options.manager),
                 "notConnected": None if stopped else connection.trouble,
-                **guard.status(),
+                **guard.state.fields(),
             }
             if fields == self._written:
                 return

@@ -3,16 +3,31 @@
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from agent.analyze.analyzer import Analyzer
 from agent.analyze.known_login_sources import Accounts
 from agent.detect import event_store
-from agent.detect.detector import Detector
 from agent.detect.login_detector import LoginDetector
 from agent.detect.ssh_logins import LoggedIn
-from agent.events import Event, Record, Verdict
+from agent.events import Event, Finding, Record, Verdict
 from agent.parse.record_parser import NOTHING_FOUND, RecordParser, Witness
+
+
+class Detector(Protocol):
+    """A rule, or a family of rules, over the events of one host; without I/O or clock, with bounded state.
+
+    State survives a restart by replay: the detection chain stores the events and passes them to `observe`
+    again at the next start. The findings of a replay are dropped, because they were reported before.
+    """
+
+    def observe(self, event: Event) -> Sequence[Finding]:
+        """Process one event; return the findings of the rules that it meets."""
+        ...
+
+    def finish(self) -> Sequence[Finding]:
+        """Handle the end of all events; return the findings of connections that are still open."""
+        ...
 
 
 class DetectionResult(NamedTuple):

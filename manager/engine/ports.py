@@ -47,7 +47,7 @@ class Snapshot:
     responses: list[Response] = field(default_factory=list)
     meta: Mapping[str, str] = field(default_factory=dict)
     timeline: str = ""
-    """Which history of the database this is: another one after a fail-over; empty where there is but one."""
+    """The history of the database: another one after a fail-over; empty where there is but one."""
 
 
 class StoreSizes(NamedTuple):

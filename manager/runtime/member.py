@@ -50,7 +50,7 @@ from schemas.keys import derive
 log = structlog.get_logger(__name__)
 
 FEATURES = ("threats.batch",)
-"""What this release can do that an earlier one cannot; the leader uses what every manager has."""
+"""Features of this release, which each manager announces in the database; nothing is decided by them yet."""
 
 _LISTENER = "PANGUARD_INHERITED_LISTENER"
 _HOLD_OFF = "PANGUARD_HOLD_OFF"

@@ -16,7 +16,7 @@ PROGRESS = "decided_sequences"
 
 
 class InsertedThreats(NamedTuple):
-    """What became of threats that were given to the store.
+    """The result of an insertion of threats.
 
     Attributes:
         new: The number of those that it did not have.

@@ -16,7 +16,7 @@ _MIGRATION = "9999_moved_to_postgresql"
 
 
 class Move(NamedTuple):
-    """Where a store's content was moved to.
+    """The database that a store's content was moved to.
 
     Attributes:
         database: the URL of the PostgreSQL database, without a password.

@@ -30,7 +30,7 @@ from manager.domain.response.organization_step import (
 )
 from manager.domain.response.rate_cap import Grant, RateCap
 from manager.domain.response.response_changes import Response, ResponseChanges, ResponseState
-from manager.domain.response.response_merge import in_force, merge_responses
+from manager.domain.response.response_merge import awaiting, in_force, merge_responses
 from manager.domain.response.response_record import ResponseRecord
 from manager.domain.response.settings import FleetView, ResponderSettings
 from manager.errors import Conflict
@@ -312,7 +312,8 @@ class Responder:
             approval = step.approval if obstacle is None and not wide else None
             reason = describe_outcome(incident, wide=wide, obstacle=obstacle or step.obstacle, approval=approval)
             said = replace(response, reason=reason, organization_wide=wide)
-            response_changes.merge(self._save(self._awaiting(said, now) if approval is not None else in_force(said)))
+            until = now + self._settings.approval_time
+            response_changes.merge(self._save(awaiting(said, until) if approval is not None else in_force(said)))
         return response_changes
 
     def _organization_step(
@@ -331,13 +332,6 @@ class Responder:
                 return None
         step = organization_step(incident, self.organization_response, settings, facts, now)
         return step._replace(approval=None) if response.approved_by is not None else step
-
-    def _awaiting(self, response: Response, now: float) -> Response:
-        """Return a response whose organization-wide step waits for approval; a simulation only says so."""
-        if response.state is ResponseState.SIMULATED:
-            return response
-        ends = response.approval_expires_at if response.awaits_organization else now + self._settings.approval_time
-        return replace(response, state=ResponseState.PENDING_APPROVAL, approval_expires_at=ends)
 
     def _merge(self, incident: Incident, absorbed: Incident, now: float) -> tuple[ResponseChanges, bool]:
         """Merge response and entries of an absorbed incident; return whether all members need entries."""

@@ -48,5 +48,18 @@ def in_force(response: Response) -> Response:
     return replace(response, state=ResponseState.APPLIED, approval_expires_at=None)
 
 
+def awaiting(response: Response, until: float) -> Response:
+    """Return a response whose organization-wide step waits for approval; a simulation only says so.
+
+    Args:
+        response: the response; one that waits already keeps its end.
+        until: the end of the wait, in seconds since 1970.
+    """
+    if response.state is ResponseState.SIMULATED:
+        return response
+    ends = response.approval_expires_at if response.awaits_organization else until
+    return replace(response, state=ResponseState.PENDING_APPROVAL, approval_expires_at=ends)
+
+
 def _acts(response: Response) -> bool:
     return response.state in _ACTING or response.awaits_organization

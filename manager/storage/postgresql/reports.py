@@ -47,7 +47,7 @@ SELECT agent_number FROM incoming_threat WHERE NOT EXISTS (SELECT FROM agent WHE
 
 
 class StoredReports(NamedTuple):
-    """What became of a batch of reports.
+    """The result of the storing of a batch of reports.
 
     Attributes:
         first: The sequence of the batch's first place; a report's sequence is this and its place in the batch.

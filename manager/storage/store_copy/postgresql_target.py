@@ -63,7 +63,7 @@ class CopyState(NamedTuple):
 
 
 class TableProgress(NamedTuple):
-    """How far a table is copied.
+    """The progress of the copy of a table.
 
     Attributes:
         last_key: The key of the last copied row; None before the first one.

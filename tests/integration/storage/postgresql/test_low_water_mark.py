@@ -98,6 +98,7 @@ class Writer:
         elif how == "cancel":
             with suppress(psycopg.errors.QueryCanceled):
                 self.connection.execute("SET LOCAL statement_timeout = '1ms'")
+                # nothing waits for it: the server cancels the statement after the millisecond above
                 self.connection.execute("SELECT pg_sleep(60)")
             self.connection.rollback()
         else:

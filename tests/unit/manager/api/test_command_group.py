@@ -43,7 +43,7 @@ class _Loop:
         for call in ready:
             call()
 
-    def sleep(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         """Let time pass, a millisecond at a time."""
         self.end_turn()
         for _ in range(round(seconds / _MILLISECOND)):
@@ -128,7 +128,7 @@ def test_halves_become_one_group() -> None:
         engine.loop.end_turn()
     engine.answer()
     engine.ask(*range(20, 30))
-    engine.loop.sleep(_MILLISECOND)
+    engine.loop.advance(_MILLISECOND)
     assert engine.groups == [10, 10]
     engine.ask(*range(30, 40))
     engine.loop.end_turn()
@@ -142,7 +142,7 @@ def test_nobody_waits_for_clients_that_left() -> None:
     engine.loop.end_turn()
     engine.answer()
     engine.ask("alone")
-    engine.loop.sleep(2 * _MILLISECOND)
+    engine.loop.advance(2 * _MILLISECOND)
     assert engine.groups == [20, 1]
     engine.answer()
     engine.ask("again")
@@ -156,7 +156,7 @@ def test_commands_are_held_while_the_engine_has_others() -> None:
     engine.ask(*range(20))
     engine.loop.end_turn()
     engine.ask("early")
-    engine.loop.sleep(10 * _MILLISECOND)
+    engine.loop.advance(10 * _MILLISECOND)
     assert engine.groups == [20]
     engine.answer()
     engine.ask(*range(20, 39))
@@ -176,10 +176,10 @@ def test_none_is_held_for_long_and_none_is_lost(steps: list[tuple[int, int, bool
     for number, milliseconds, is_answered in steps:
         engine.ask(*range(asked, asked + number))
         asked += number
-        engine.loop.sleep(milliseconds * _MILLISECOND)
+        engine.loop.advance(milliseconds * _MILLISECOND)
         if is_answered:
             engine.answer()
-    engine.loop.sleep(_PATIENCE)
+    engine.loop.advance(_PATIENCE)
     assert engine.submitted == [*range(asked)]
     assert max(engine.held, default=0.0) < _PATIENCE
     assert sum(engine.groups) == asked
