@@ -173,9 +173,13 @@ class MemberProcess:
         return sharers(self.keeper)
 
     def close_door(self) -> None:
-        """Stop the door of a manager that stands by; open requests end within a second, while others are served."""
+        """Stop the door of a manager that stands by; open requests end within a second, while others are served.
+
+        New connections are the next server's: one that this door took would be told that no manager leads.
+        """
         door, self._door = self._door, None
         if door is not None:
+            door.stop_accepting()
             threading.Thread(target=door.stop, name="standby-door").start()
 
     def begin_anew(self, *, stepped_down: bool) -> None:

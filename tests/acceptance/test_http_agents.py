@@ -153,7 +153,12 @@ def _curl(manager: HttpManager, *words: str) -> Iterator[Iterator[str]]:
 
 def _until(lines: Iterator[str], begin: str) -> str:
     """Return the rest of the next line that begins so."""
-    return next(line for line in lines if line.startswith(begin)).removeprefix(begin).strip()
+    others = []
+    for line in lines:
+        if line.startswith(begin):
+            return line.removeprefix(begin).strip()
+        others.append(line)
+    raise AssertionError(f"no line begins with {begin!r}, but there were {others}")
 
 
 def test_what_was_answered_survives_sigkill(manager: HttpManager) -> None:

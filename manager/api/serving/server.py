@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 import uvicorn
@@ -97,6 +98,10 @@ class ApiServer:
             self._thread.join(_JOIN_TIMEOUT)
             raise SetupError("the HTTP server cannot start; the log says why")
 
+    def stop_accepting(self) -> None:
+        """Accept no more connections, and serve the open ones until `stop`; another server may have the listener."""
+        self._server.stop_accepting()
+
     def stop(self) -> None:
         """Close the port and let open requests finish within a second."""
         self._on_stop()
@@ -159,13 +164,29 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.start_finished = threading.Event()
         self._timeouts: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
         self._timeouts = asyncio.create_task(
             enforce_timeouts(self.server_state.connections), name="connection-timeouts"
         )
         self.start_finished.set()
+
+    def stop_accepting(self) -> None:
+        """Close the listeners; called in another thread, and returns when they are closed."""
+        closed = threading.Event()
+
+        def close() -> None:
+            for listener in self.servers:
+                listener.close()
+            closed.set()
+
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended, and its listeners with it
+                self._loop.call_soon_threadsafe(close)
+                closed.wait(_JOIN_TIMEOUT)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)

@@ -14,6 +14,15 @@ from manager.tls.server_certificate import CertificateFiles
 from tests.support.impostor import Authority
 
 
+async def _teapot(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers 418 to everything."""
+    if scope["type"] == "lifespan":
+        await _application(scope, receive, send)
+        return
+    await send({"type": "http.response.start", "status": 418, "headers": []})
+    await send({"type": "http.response.body"})
+
+
 async def _application(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers nothing to `/never`; everything else gets 204."""
     if scope["type"] == "lifespan":
@@ -90,6 +99,32 @@ def test_stop_ends_idle_connections_and_requests_that_hang() -> None:
     again.stop()
     for connection in (idle, hanging, served):
         connection.close()
+
+
+def test_the_next_server_has_every_new_connection() -> None:
+    """A server that accepts no more goes on with its open connections; those that come later are another server's."""
+    listener = _taken()
+    first = ApiServer(_application, "127.0.0.1", 0, listener=listener)
+    second = ApiServer(_teapot, "127.0.0.1", 0, listener=listener)
+    first.start()
+    kept = socket.create_connection(listener.getsockname())
+    assert _status(kept) == 204
+    first.stop_accepting()
+    second.start()
+    later = [socket.create_connection(listener.getsockname()) for _ in range(100)]
+    try:
+        assert {_status(each) for each in later} == {418}
+        assert _status(kept) == 204
+    finally:
+        first.stop()
+        second.stop()
+        for each in (kept, *later, listener):
+            each.close()
+
+
+def _status(connection: socket.socket) -> int:
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    return int(connection.recv(100).split()[1])
 
 
 def test_a_client_that_shakes_no_hands_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
