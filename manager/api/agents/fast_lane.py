@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from manager.api.agents.hot_routes import HotRoute
+from manager.api.agents.known_heads import BODY_LIMIT, KnownHeads
 from manager.api.authentication import token_digest
 from manager.api.errors import error_response
 from manager.api.http_metrics import RequestMetrics
@@ -28,9 +29,6 @@ from manager.api.middleware.response_headers import (
 from manager.api.ports import CommandGateway
 
 PREFIX = b"/api/agents/"
-BODY_LIMIT = 32 * 1024
-"""The maximum body size in the fast lane, in bytes; the application serves requests with larger bodies."""
-
 _EXCLUDED = frozenset({b"origin", b"transfer-encoding", b"expect", b"upgrade", REQUEST_ID})
 """Headers that exclude a request from the fast lane."""
 
@@ -65,7 +63,6 @@ class RequestHead(NamedTuple):
         agent_id: The agent in its path.
         headers: Its headers.
         token_digest: The SHA-256 of its bearer token; None without one.
-        connection: The connection of the requests.
     """
 
     lane: "FastLane"
@@ -74,7 +71,6 @@ class RequestHead(NamedTuple):
     agent_id: str
     headers: Headers
     token_digest: bytes | None
-    connection: ConnectionHandle
 
 
 class _NoEvent:
@@ -92,16 +88,18 @@ class FastRequest:
 
     Args:
         head: its head.
+        connection: its connection.
         body: its body, complete; None if it is still to come.
     """
 
     __slots__ = (
-        "began", "body", "disconnected", "head", "keep_alive", "message_event", "more_body", "render",
+        "began", "body", "connection", "disconnected", "head", "keep_alive", "message_event", "more_body", "render",
         "response_complete", "response_started",
     )  # fmt: skip
 
-    def __init__(self, head: RequestHead, body: bytes | None = None) -> None:
+    def __init__(self, head: RequestHead, connection: ConnectionHandle, body: bytes | None = None) -> None:
         self.head = head
+        self.connection = connection
         self.began = time.perf_counter()
         self.body: bytearray | bytes = bytearray() if body is None else body
         self.more_body = body is None
@@ -147,6 +145,7 @@ class FastLane:
         self._engine = engine
         self._metrics = metrics
         self._request_ids = request_ids
+        self._known: KnownHeads[RequestHead] = KnownHeads()
         self._heads: dict[tuple[int, bool], bytes] = {}
         self._server_headers: Sequence[Header] = ()
         self._server_lines = b""
@@ -168,14 +167,24 @@ class FastLane:
         name, token = agent_id.decode("ascii"), bearer(headers)
         path = route.path.replace("{agent_id}", name)
         digest = None if token is None else token_digest(token)
-        return FastRequest(RequestHead(self, route, path, name, headers, digest, connection))
+        return FastRequest(RequestHead(self, route, path, name, headers, digest), connection)
+
+    def match_known(self, data: bytes, connection: ConnectionHandle) -> FastRequest | None:
+        """Return the request that `data` is the whole of, if its head is known from before; else None."""
+        found = self._known.find(data)
+        return None if found is None else FastRequest(found[0], connection, found[1])
+
+    def keep(self, data: bytes, request: FastRequest) -> None:
+        """Keep the head of a request that was the whole of `data`, unless it was refused at once."""
+        if not request.more_body and not request.done():
+            self._known.keep(data, request.head)
 
     def serve(self, request: FastRequest) -> None:
         """Submit the command of a complete request; its answer follows the commit."""
         head = request.head
         try:
             caller = self._admission.admit(
-                head.path, head.connection.client, head.headers, token_digest=head.token_digest
+                head.path, request.connection.client, head.headers, token_digest=head.token_digest
             )
             command = head.route.prepare(head.agent_id, caller, head.headers, bytes(request.body))
             request.render = command.render
@@ -193,7 +202,7 @@ class FastLane:
         except Exception as error:  # noqa: BLE001 -- the last error handler: every error is answered
             self.refuse(request, error)
             return
-        connection = request.head.connection
+        connection = request.connection
         secure = connection.secure
         head = self._heads.get((status, secure))
         if head is None:
@@ -208,7 +217,7 @@ class FastLane:
     def refuse(self, request: FastRequest, error: Exception) -> None:
         """Send the error map's answer to an error."""
         request_id = self._request_ids.new()
-        head, connection = request.head, request.head.connection
+        head, connection = request.head, request.connection
         response = error_response(error, method="POST", path=head.path, request_id=request_id.decode())
         secure = (HSTS,) if connection.secure else ()
         own = (*connection.server_headers(), (REQUEST_ID, request_id))
@@ -220,4 +229,4 @@ class FastLane:
         request.response_started = request.response_complete = True
         head = request.head
         self._metrics.observe("POST", head.route.path, status, time.perf_counter() - request.began)
-        head.connection.write(answer, not request.keep_alive)
+        request.connection.write(answer, not request.keep_alive)

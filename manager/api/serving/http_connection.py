@@ -17,7 +17,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from manager.api.agents.fast_lane import ConnectionHandle, FastLane, FastRequest
 from manager.api.middleware.response_headers import DEFAULT_HEADERS, HSTS, JSON, REQUEST_ID, render_head
-from manager.api.serving.repeated_head import HEADS_KEPT, RepeatedHead
 
 HEAD_LIMIT = 64 * 1024
 """Largest request line plus headers in bytes."""
@@ -108,7 +107,6 @@ class HttpConnection(HttpToolsProtocol):
         self._received = 0
         self._refused = False
         self._dropped = 0
-        self._heads: tuple[RepeatedHead, ...] = ()
         self._lingering: _LingeringTransport | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -233,7 +231,7 @@ class HttpConnection(HttpToolsProtocol):
         if answered and cycle.more_body:
             self._drop(data)  # answered before its end and kept alive: the parser searches for the end of the body
         between = answered and not cycle.more_body and not self._in_head
-        if between and self._heads and self._serve_repeated(data):
+        if between and self._serve_known(data):
             return
         begins = between or (self._in_head and not self._head_size)
         self._received = len(data)
@@ -248,26 +246,22 @@ class HttpConnection(HttpToolsProtocol):
             # Empty lines between two requests begin no request, and must not keep the connection open.
             self._in_head, self._head_size, self._since = True, 0, time.monotonic()
 
-    def _serve_repeated(self, data: bytes) -> bool:
+    def _serve_known(self, data: bytes) -> bool:
         """Serve a request whose head is known from before, without the parser; return whether `data` was one."""
-        if self.flow.write_paused:
+        lane = self._lane
+        request = None if lane is None or self.flow.write_paused else lane.match_known(data, self._handle)
+        if request is None:
             return False
-        for head in self._heads:
-            request = head.match(data)
-            if request is not None:
-                self._unset_keepalive_if_required()
-                self.cycle = cast("RequestResponseCycle", request)
-                request.head.lane.serve(request)
-                return True
-        return False
+        self._unset_keepalive_if_required()
+        self.cycle = cast("RequestResponseCycle", request)
+        request.head.lane.serve(request)
+        return True
 
     def _keep_head(self, data: bytes) -> None:
         """Keep the head of the request that is the whole of `data`, if the fast lane took it."""
         cycle: object = self.cycle
-        if isinstance(cycle, FastRequest) and not cycle.more_body:
-            head = RepeatedHead.of(data, cycle)
-            if head is not None:
-                self._heads = (head, *self._heads[: HEADS_KEPT - 1])
+        if isinstance(cycle, FastRequest) and self._lane is not None:
+            self._lane.keep(data, cycle)
 
     @property
     def _is_lingering(self) -> bool:

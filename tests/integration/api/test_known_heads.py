@@ -1,4 +1,4 @@
-"""Repeated heads: a request that begins like the last one is answered alike, without the parser."""
+"""Known heads: a request that begins like an earlier one is answered alike, without the parser."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,10 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from manager.api.agents.fast_lane import BODY_LIMIT, ConnectionHandle, FastRequest, RequestHead
-from manager.api.agents.hot_routes import HeartbeatRoute
+from manager.api.agents.known_heads import BODY_LIMIT, HEAD_LIMIT, KnownHeads
 from manager.api.serving.http_connection import HttpConnection
-from manager.api.serving.repeated_head import HEAD_LIMIT, RepeatedHead
 from tests.integration.api.served import LOOPBACK, HttpAgent, Served
 from tests.integration.api.test_fast_lane import connected
 from tests.support.waiting import eventually
@@ -55,6 +53,27 @@ def test_the_parser_reads_a_head_once(served: Served, agent: HttpAgent, parsed: 
             connection.send(_request(agent, "events", b'{"events":[]}'))
             assert connection.answer().status == 201
     assert [url.rpartition(b"/")[2] for url in parsed] == [b"heartbeat", b"events"]
+
+
+def test_a_head_is_known_on_every_connection(served: Served, agent: HttpAgent, parsed: list[bytes]) -> None:
+    """A proxy sends the requests of many agents over a few connections."""
+    for _ in range(3):
+        with connected(served) as connection:
+            connection.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.answer().status == 200
+            connection.send(_request(agent, "heartbeat", b"{}"))
+            assert connection.answer().status == 200
+    assert parsed.count(f"/api/agents/{agent.agent_id}/heartbeat".encode()) == 1
+
+
+def test_a_head_whose_token_is_refused_is_not_kept(served: Served, agent: HttpAgent, parsed: list[bytes]) -> None:
+    """Strangers fill no memory with heads."""
+    stranger = _request(agent, "heartbeat", b"{}").replace(agent.told["token"].encode(), b"0" * 64)
+    with connected(served) as connection:
+        for _ in range(3):
+            connection.send(stranger)
+            assert connection.answer().status == 401
+    assert len(parsed) == 3
 
 
 def test_a_revoked_token_is_refused_under_a_known_head(served: Served, agent: HttpAgent, parsed: list[bytes]) -> None:
@@ -148,10 +167,10 @@ _HEAD = (
 )
 
 
-def _kept(data: bytes) -> RepeatedHead | None:
-    handle = ConnectionHandle(None, secure=False, write=lambda *_: None, server_headers=tuple)
-    head = RequestHead(None, HeartbeatRoute(), "/api/agents/a/heartbeat", "a", {}, None, handle)  # type: ignore[arg-type]
-    return RepeatedHead.of(data, FastRequest(head))
+def _kept(data: bytes) -> KnownHeads[str]:
+    heads: KnownHeads[str] = KnownHeads()
+    heads.keep(data, "the head")
+    return heads
 
 
 @given(
@@ -162,42 +181,50 @@ def _kept(data: bytes) -> RepeatedHead | None:
 )
 def test_a_match_is_what_the_parser_finds(start: int, stop: int, inserted: bytes, body: bytes) -> None:
     """Where a changed request still matches the kept head, the parser finds one request with that head and body."""
-    head = _kept(_HEAD + b"{}")
-    assert head is not None
     data = _HEAD[:start] + inserted + _HEAD[start + stop :] + body
-    request = head.match(data)
-    if request is not None:
+    found = _kept(_HEAD + b"{}").find(data)
+    if found is not None:
         parsed, first = _Parsed(data), _Parsed(_HEAD + b"{}")
-        assert (parsed.complete, parsed.urls, parsed.body) == (1, first.urls, request.body)
+        assert (parsed.complete, parsed.urls, parsed.body) == (1, first.urls, found[1])
         assert [each for each in parsed.headers if each[0] != b"content-length"] == [
             each for each in first.headers if each[0] != b"content-length"
         ]
-        assert request.more_body is False
 
 
 @given(index=st.integers(0, len(_HEAD) - 1), byte=st.integers(0, 255))
 def test_another_byte_in_the_head_is_another_head(index: int, byte: int) -> None:
     """A head with one byte changed does not match."""
-    head = _kept(_HEAD + b"{}")
-    assert head is not None
     changed = _HEAD[:index] + bytes([byte]) + _HEAD[index + 1 :]
-    assert (head.match(changed + b"{}") is None) == (changed != _HEAD)
+    assert (_kept(_HEAD + b"{}").find(changed + b"{}") is None) == (changed != _HEAD)
 
 
+@pytest.mark.parametrize("name", [b"Content-Length", b"content-length"])
 @pytest.mark.parametrize("body", [b"{}", b"", b"12345"])
-def test_a_body_of_another_length_matches(body: bytes) -> None:
+def test_a_body_of_another_length_matches(body: bytes, name: bytes) -> None:
     """Only the content length may differ."""
-    head = _kept(_HEAD + b"{}")
-    assert head is not None
-    request = head.match(_HEAD.replace(b"th: 2", b"th: %d" % len(body)) + body)
-    assert request is not None
-    assert request.body == body
+    head = _HEAD.replace(b"X: Content-Length: 3\r\n", b"").replace(b"Content-Length", name)
+    assert _kept(head + b"{}").find(head.replace(b"th: 2", b"th: %d" % len(body)) + body) == ("the head", body)
+
+
+def test_a_length_in_another_headers_value_keeps_nothing() -> None:
+    """The digits that may differ are those of the content length, which the parser read."""
+    data = _HEAD.replace(b"Host: x", b"Host: x\r\nY: Content-Length: 2") + b"{}"
+    assert _kept(data).find(data) is None
 
 
 def test_a_long_body_or_head_is_the_parsers() -> None:
     """What the fast lane does not take does not match; what is too large to keep is not kept."""
-    head = _kept(_HEAD + b"{}")
-    assert head is not None
+    heads = _kept(_HEAD + b"{}")
     body = b"x" * (BODY_LIMIT + 1)
-    assert head.match(_HEAD.replace(b"th: 2", b"th: %d" % len(body)) + body) is None
-    assert _kept(_HEAD[:-2] + b"Y: %b\r\n\r\n{}" % (b"y" * HEAD_LIMIT)) is None
+    assert heads.find(_HEAD.replace(b"th: 2", b"th: %d" % len(body)) + body) is None
+    long = _HEAD[:-2] + b"Y: %b\r\n\r\n{}" % (b"y" * HEAD_LIMIT)
+    assert _kept(long).find(long) is None
+
+
+def test_the_oldest_heads_go() -> None:
+    """The number of kept heads has a bound."""
+    heads: KnownHeads[int] = KnownHeads(most=2)
+    sent = [_HEAD.replace(b"agents/a", b"agents/%d" % number) + b"{}" for number in range(3)]
+    for number, data in enumerate(sent):
+        heads.keep(data, number)
+    assert [heads.find(data) for data in sent] == [None, (1, b"{}"), (2, b"{}")]
