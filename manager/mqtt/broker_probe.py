@@ -80,9 +80,11 @@ def find_obstacle(
     A broker that refuses the login or the subscription is no obstacle: the manager's own connection reports that.
 
     Raises:
-        OSError: the broker cannot be reached.
+        OSError: the broker cannot be reached, does not answer, or ends the connection: nothing is known of it.
     """
     with _probing(address, username, password, tls, settings or ProbeSettings()) as probe:
+        if not probe.is_admitted():
+            return None
         obstacle = probe.run(managers)
         if obstacle is None and cleared_filter is not None:
             cleared = probe.clear(cleared_filter)
@@ -99,16 +101,17 @@ def delivers_shared(
     *,
     group: str,
     settings: ProbeSettings | None = None,
-) -> bool:
+) -> bool | None:
     """Return whether the broker delivers messages to a group's shared subscription, by a real one. Blocks.
 
-    A broker may grant such a subscription and deliver nothing to it.
+    A broker may grant such a subscription and deliver nothing to it. None if the broker refuses the login: the
+    process's own connection reports that.
 
     Raises:
-        OSError: the broker cannot be reached.
+        OSError: the broker cannot be reached, does not answer, or ends the connection: nothing is known of it.
     """
     with _probing(address, username, password, tls, settings or ProbeSettings()) as probe:
-        return probe.receives_shared(group)
+        return probe.receives_shared(group) if probe.is_admitted() else None
 
 
 @contextlib.contextmanager
@@ -141,8 +144,12 @@ class _Probe:
         client.on_unsubscribe = lambda *_: self._answers.put(0)
         client.on_message = lambda _client, _data, message: self._messages.append(message)
 
+    def is_admitted(self) -> bool:
+        """Return whether the broker takes the login."""
+        return self._answer() == 0
+
     def run(self, managers: RivalManagers) -> str | None:
-        if self._answer() != 0 or not self._subscribe(_TOPIC):
+        if not self._subscribe(_TOPIC):
             return None
         retained = self._retained()
         if retained is None:
@@ -157,11 +164,12 @@ class _Probe:
 
     def receives_shared(self, group: str) -> bool:
         """Return whether a message arrives by the shared subscription: one's own, or one of another probe."""
-        if self._answer() != 0 or not self._subscribe(shared_probe(group)):
+        if not self._subscribe(shared_probe(group)):
             return False
         topic = WORKER_LIFE.address(secrets.token_hex(16))
         for _ in range(_SHARED_TRIES):  # another probe may get the message
             self._publish(Publication(topic, b"{}", qos=1))
+            self._round_trip()  # the broker has the message: a slow one is no broker that does not share
             if self._message(self._settings.shared / _SHARED_TRIES) is not None:
                 return True
         return False
@@ -192,8 +200,7 @@ class _Probe:
 
     def _retained(self) -> bytes | None:
         """Return the retained presence; None if none arrives within the grace time after the next answer."""
-        self._client.unsubscribe(f"{_TOPIC}/none")
-        self._answer()
+        self._round_trip()
         message = self._message(self._settings.grace)
         return bytes(message.payload) if message is not None else None
 
@@ -219,16 +226,26 @@ class _Probe:
 
     def _subscribe(self, topic_filter: str) -> bool:
         self._client.subscribe(topic_filter, 1)
-        code = self._answer()
-        return code is not None and code < _FAILURE
+        return self._answer() < _FAILURE
+
+    def _round_trip(self) -> None:
+        """Wait until the broker has handled what was sent before."""
+        self._client.unsubscribe(f"{_TOPIC}/none")
+        self._answer()
 
     def _publish(self, publication: Publication) -> None:
         self._client.publish(publication.topic, publication.payload, qos=1, retain=publication.retained)
 
-    def _answer(self) -> int | None:
-        """Return the code of the broker's next answer; None without one in time."""
+    def _answer(self) -> int:
+        """Return the code of the broker's next answer.
+
+        Raises:
+            TimeoutError: there is none in time.
+        """
         self._run(self._settings.connect, lambda: not self._answers.empty())
-        return None if self._answers.empty() else self._answers.get()
+        if self._answers.empty():
+            raise TimeoutError(f"the broker does not answer within {self._settings.connect:g} s")
+        return self._answers.get()
 
     def _message(self, seconds: float) -> MQTTMessage | None:
         """Return the next message; None without one in time."""
@@ -236,8 +253,12 @@ class _Probe:
         return self._messages.popleft() if self._messages else None
 
     def _run(self, seconds: float, done: Callable[[], bool]) -> None:
-        """Drive the connection until a result arrives, the time is over, or the connection ends."""
+        """Drive the connection until a result arrives, or the time is over.
+
+        Raises:
+            ConnectionError: the connection ends before that.
+        """
         deadline = time.monotonic() + seconds
         while not done() and (left := deadline - time.monotonic()) > 0:
-            if self._client.loop(min(0.1, left)) != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                return
+            if self._client.loop(min(0.1, left)) != MQTTErrorCode.MQTT_ERR_SUCCESS and not done():
+                raise ConnectionError("the broker ended the connection while it was checked")

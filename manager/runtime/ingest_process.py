@@ -185,7 +185,7 @@ class IngestProcess:
         def obstacle() -> str | None:
             if self._is_deaf or self.engine.problem is not None:
                 return self.problem
-            if not delivers_shared(self._address, username, password, tls, group=self._group):
+            if delivers_shared(self._address, username, password, tls, group=self._group) is False:
                 return _NO_SHARES.format(address=self._address)
             return None
 

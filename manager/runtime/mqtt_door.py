@@ -190,7 +190,7 @@ class MqttDoor:
             found = find_obstacle(self._rivals, address, username, password, tls, cleared_filter=ALL_REGISTRATIONS)
             if found is None and self._membership is not None:
                 shares = delivers_shared(address, username, password, tls, group=self._group)
-                self._filters = [*OF_THE_LEADER, *shared(self._group)] if shares else ALL
+                self._filters = ALL if shares is False else [*OF_THE_LEADER, *shared(self._group)]
             return found
 
         return self._link(address, client_id, username, password, handlers=handlers, before_connect=obstacle)
