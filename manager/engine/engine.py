@@ -196,6 +196,13 @@ class Engine:
                 policy.published = False
         self._policies.add_unpublished()
 
+    def use_features(self, features: tuple[str, ...], now: Instant) -> None:
+        """Announce other features to guards, at once or with the next connection to the broker."""
+        log.info("features_announced", features=features, before=self.fleet.features)
+        self.fleet.features = features
+        if self._publisher.ready:
+            self._publisher.publish(keys_publication(self.fleet, now.wall))
+
     def disconnected(self) -> None:
         """Handle the loss of the broker: MQTT agents do not become stale until it is back."""
         self.system_events.broker_lost()

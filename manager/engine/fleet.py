@@ -27,6 +27,7 @@ from manager.domain.response.operator_addresses import Operator, OperatorAddress
 from manager.domain.response.organization_step import ORGANIZATION_RESPONSE, stored_response
 from manager.domain.response.progress import ProgressTracker
 from manager.domain.retention import ClockTrust
+from manager.domain.rolling_upgrade import FEATURES
 from manager.domain.signing_keys import SigningKeys
 from manager.domain.store_history import StoreHistory
 from manager.domain.user_names import UserNames
@@ -99,6 +100,8 @@ class Fleet:
     ingest_workers: IngestWorkers = field(default_factory=IngestWorkers)
     life_key: bytes | None = None
     """Verifies the messages of ingest workers; None where there are none."""
+    features: tuple[str, ...] = FEATURES
+    """What the managers of the store take beyond the first release, all of them; guards are told so with the keys."""
     enrollment_rate: EnrollmentRate = field(init=False)
     liveness: Liveness = field(init=False)
     held_back: HeldBackReports = field(init=False)

@@ -1,9 +1,10 @@
-"""The leader's side of several processes on one database: woken by what workers store, budgets divided among all."""
+"""The leader's side of several processes on one database: hand-over of reports, budgets, features of all."""
 
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from manager.domain.budget import Budget
+from manager.domain.instant import Instant
 from manager.engine.engine import Engine
 from manager.ingest.report_store import INGESTED
 from manager.mqtt.broker_link import BrokerLink
@@ -17,7 +18,7 @@ _CHECK_EVERY = 1.0
 
 
 class LeaderHandOver:
-    """Listens for the workers' notifications, and follows their number.
+    """Listens for the workers' notifications, and follows their number and the features of all managers.
 
     Args:
         place: the database.
@@ -35,15 +36,23 @@ class LeaderHandOver:
         self._link = link
         self._sharers = 1
         self._next_check = 0.0
+        engine.fleet.features = membership.features()
         listener = Listener(place, (INGESTED,), self._hear)
         stack.callback(listener.stop)
         listener.start()
 
-    def tick(self, now: float) -> None:
-        """Divide each agent's budget by the number of processes among which the broker splits its messages."""
-        if now < self._next_check:
+    def tick(self, now: Instant) -> None:
+        """Follow the managers that live.
+
+        Each agent's budget is divided by the number of processes among which the broker splits its messages, and what
+        one of the managers does not take is announced no more.
+        """
+        if now.monotonic < self._next_check:
             return
-        self._next_check = now + _CHECK_EVERY
+        self._next_check = now.monotonic + _CHECK_EVERY
+        features = self._membership.features()
+        if features != self._engine.fleet.features:
+            self._engine.use_features(features, now)
         sharers = self._membership.sharers()
         if sharers != self._sharers:
             self._sharers = sharers

@@ -129,6 +129,7 @@ class IngestProcess:
         self._member.open_door(lambda: self.problem, IngestCollector(self.engine))
         announced = False
         while not self._stopping:
+            self._member.require_schema()
             with isolated(self.engine.counters, "step"):
                 self._step()
             if not announced and self.problem is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from manager.domain.lease import LeaseRow, LeaseTimes, LeaseWatch, Tenure
+from manager.domain.rolling_upgrade import common_features
 from manager.errors import StoreUnavailable
 from manager.storage.postgresql.lease import LeaseTable, Member
 
@@ -86,6 +87,8 @@ class LeaseKeeper:
         """The leadership, once the lease was taken; another process begins after its end."""
         self.group: Group | None = None
         """The managers as last read; None before the first reading."""
+        self.outdated: str | None = None
+        """Why this release does not work with the database's schema any more; None while it does."""
         self.changed = threading.Event()
         """Set at each change of `tenure` and `group`."""
 
@@ -103,6 +106,11 @@ class LeaseKeeper:
     def role(self) -> str:
         """The role that this manager states."""
         return self._member.role
+
+    def features(self) -> tuple[str, ...]:
+        """Return those of this manager's features that all managers of the database have, as last read."""
+        members = () if self.group is None else self.group.members
+        return common_features(self._member.features, (member.features for member in members))
 
     def leads(self) -> bool:
         """Return whether this manager may write and publish now; safe from any thread."""
@@ -203,7 +211,22 @@ class LeaseKeeper:
             self._announce(STANDBY if self._is_candidate else INGEST)
         members = tuple(member for member in self._table.members() if abs(member.age) < _LIVE)
         self.group = Group(row, since, members)
+        self._check_schema()
         self.changed.set()
+
+    def _check_schema(self) -> None:
+        """End the leadership where a newer release has removed what this one needs, after a minute without a word."""
+        oldest, knows = self._table.oldest_migration(), self._member.migration
+        if oldest <= knows or self.outdated is not None:
+            return
+        self.outdated = (
+            f"a newer release has removed what this one needs of the database: its schema needs one that knows the"
+            f" migration {oldest:04}, and this one knows {knows:04}: install that release"
+        )
+        log.error("schema_outgrown", needs=oldest, knows=knows)
+        if self.tenure is not None:
+            self.tenure.end(self.outdated)
+            self._tell()
 
     def _announce(self, role: str) -> None:
         self._member = replace(self._member, role=role)
@@ -211,6 +234,8 @@ class LeaseKeeper:
         self._next_announcement = self._clock() + _ANNOUNCE_EVERY
 
     def _take(self) -> None:
+        if self.outdated is not None:
+            return
         now, last = self._clock(), self._watch.row
         if last is not None and last.holder == self.own_id:  # the lease was taken, and the answer was lost
             row = self._table.renew(last)

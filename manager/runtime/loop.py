@@ -175,7 +175,7 @@ class ManagerLoop:
             manager.mqtt_door.tick()
         if manager.hand_over is not None:
             with self._isolated("hand-over"):
-                manager.hand_over.tick(now.monotonic)
+                manager.hand_over.tick(now)
         with self._isolated("notifier"):
             manager.notifier.watch_store(engine.system_events.store_problem, manager.global_channels)
         with self._isolated("certificates"):

@@ -28,6 +28,7 @@ from manager.api.serving.server import ApiServer, listen
 from manager.api.standby import NO_LEADER, StandbyApp, StandbyServices
 from manager.data_directory import DataDirectory
 from manager.domain.access import AccessTokens
+from manager.domain.rolling_upgrade import FEATURES
 from manager.errors import SetupError
 from manager.runtime import clock
 from manager.runtime.lease_keeper import INGEST, STANDBY, LeaseKeeper
@@ -48,9 +49,6 @@ from manager.tls.directory import AUTHORITY, TlsDirectory
 from schemas.keys import derive
 
 log = structlog.get_logger(__name__)
-
-FEATURES = ("threats.batch",)
-"""Features of this release, which each manager announces in the database; nothing is decided by them yet."""
 
 _LISTENER = "PANGUARD_INHERITED_LISTENER"
 _HOLD_OFF = "PANGUARD_HOLD_OFF"
@@ -129,6 +127,7 @@ class MemberProcess:
         self._door = self._serve(self._not_ready)
         announced = False
         while not self._stopping and self.keeper.tenure is None:
+            self.require_schema()
             self._follow_files()
             self._wait(lambda: self.keeper.tenure is not None, 0.5)
             if not announced and self.keeper.leader() is not None:
@@ -150,6 +149,15 @@ class MemberProcess:
         self._wait(lambda: self.keeper.group is not None, _FIRST_LOOK)
         self._directory.write_shared_files()
         self._door = self._serve(not_ready, collector)
+
+    def require_schema(self) -> None:
+        """Check that this release still works with the database's schema.
+
+        Raises:
+            SetupError: a newer one has removed what it needs.
+        """
+        if self.keeper.outdated is not None:
+            raise SetupError(self.keeper.outdated)
 
     @property
     def is_stopping(self) -> bool:

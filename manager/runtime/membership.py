@@ -61,6 +61,10 @@ class Membership:
         """Return the number of processes among which the broker splits the agents' messages."""
         return sharers(self.keeper)
 
+    def features(self) -> tuple[str, ...]:
+        """Return the features that all managers of the database have, which this one announces to guards."""
+        return self.keeper.features()
+
     def refusal_to_step_down(self) -> str | None:
         """Return why the lease is not handed over; None if another manager stands by for it."""
         group = self.keeper.group

@@ -17,7 +17,6 @@ from manager.errors import Conflict
 from schemas import message_codes
 from schemas.model import iso, utc
 from schemas.presence import ManagerKeys
-from schemas.report_batches import FEATURE
 from schemas.topics import MANAGER_KEYS
 
 log = structlog.get_logger(__name__)
@@ -30,13 +29,13 @@ _NAMED = 20
 
 
 def keys_publication(fleet: Fleet, wall: float) -> Publication:
-    """Return the publication of the manager's keys, with the rotations that guards may follow, and the generation."""
+    """Return the publication of the manager's keys: features, rotations that guards may follow, and the generation."""
     keyring, keys, history = fleet.keyring, fleet.signing_keys, fleet.store_history
     message = ManagerKeys(
         sign_key=keyring.sign_public,
         seal_key=keyring.seal_public,
         sent_at=utc(wall),
-        accepts=[FEATURE],
+        accepts=list(fleet.features),
         successions=list(keys.at(wall).links) or None,
         generation=history.message(wall, len(fleet.registry)) if history.runs else None,
     )

@@ -4,7 +4,7 @@ The rules are those of `manager.domain.lease`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import psycopg
@@ -15,6 +15,7 @@ from psycopg.errors import LockNotAvailable
 from manager.domain.lease import LeaseRow
 from manager.errors import StoreUnavailable
 from manager.storage.postgresql.address import DatabaseAddress
+from manager.storage.postgresql.schema_versions import newest_migration
 
 _TIMELINE = "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
 """The database's history: a promoted server has another one, and one that only recovers raises an error."""
@@ -44,14 +45,16 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND usename = current_user AND application_name = %s AND pid <> pg_backend_pid()
 """
 _ANNOUNCE = """
-INSERT INTO manager (id, hostname, address, broker, version, features, role, seen_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, extract(epoch FROM clock_timestamp()))
+INSERT INTO manager (id, hostname, address, broker, version, features, role, migration, seen_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, extract(epoch FROM clock_timestamp()))
 ON CONFLICT (id) DO UPDATE SET address = excluded.address, role = excluded.role, seen_at = excluded.seen_at
 """
 _MEMBERS = """
-SELECT id, hostname, address, broker, version, features, role, extract(epoch FROM clock_timestamp()) - seen_at
+SELECT id, hostname, address, broker, version, features, role,
+    extract(epoch FROM clock_timestamp()) - seen_at, migration
 FROM manager ORDER BY hostname, id
 """
+_OLDEST = "SELECT oldest FROM schema_compatibility WHERE id = 1"
 _FORGET = "DELETE FROM manager WHERE abs(extract(epoch FROM clock_timestamp()) - seen_at) > %s"
 _KEPT = 3600.0
 """Seconds after which a manager that is not heard of any more is forgotten."""
@@ -93,6 +96,7 @@ class Member:
         features: What this release can do that an earlier one cannot.
         role: `leader`, `standby` or `ingest`.
         age: Seconds since it was heard of, on the database's clock.
+        migration: The number of the newest migration that it knows; 2 for a release that does not state it.
     """
 
     id: str
@@ -103,6 +107,7 @@ class Member:
     features: tuple[str, ...]
     role: str
     age: float = 0.0
+    migration: int = field(default_factory=newest_migration)
 
 
 class LeaseTable:
@@ -149,9 +154,8 @@ class LeaseTable:
 
     def announce(self, member: Member) -> None:
         """Write that a manager lives, and forget those that are long gone."""
-        features = list(member.features)
-        row = (member.id, member.hostname, member.address, member.broker, member.version, features, member.role)
-        self._run(_ANNOUNCE, row)
+        row = (member.id, member.hostname, member.address, member.broker, member.version, list(member.features))
+        self._run(_ANNOUNCE, (*row, member.role, member.migration))
         self._run(_FORGET, (_KEPT,))
 
     def withdraw(self, member_id: str) -> None:
@@ -161,9 +165,13 @@ class LeaseTable:
     def members(self) -> list[Member]:
         """Return all managers that were heard of within the last hour."""
         return [
-            Member(each, hostname, address, broker, version, tuple(features), role, float(age))
-            for each, hostname, address, broker, version, features, role, age in self._run(_MEMBERS)
+            Member(each, hostname, address, broker, version, tuple(features), role, float(age), migration)
+            for each, hostname, address, broker, version, features, role, age, migration in self._run(_MEMBERS)
         ]
+
+    def oldest_migration(self) -> int:
+        """Return the number of the oldest migration that a release must know to work with the schema."""
+        return next((int(oldest) for (oldest,) in self._run(_OLDEST)), 0)
 
     def close(self) -> None:
         """Close the connection."""

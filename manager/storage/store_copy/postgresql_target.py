@@ -167,7 +167,7 @@ class PostgresqlTarget:
         self.lock()
         with migrations_locked(self._database):
             state = self.require_free(store_id)
-            apply_migrations(self._database)
+            apply_migrations(self._database, allows_newer=False)
             if state is not None and state.source == source:
                 return True
             with self._connection.transaction():

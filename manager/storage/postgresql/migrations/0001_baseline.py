@@ -5,6 +5,8 @@ from pathlib import Path
 from peewee import PostgresqlDatabase
 from playhouse.migrate import SchemaMigrator
 
+OLDEST = 1
+
 _BASELINE = Path(__file__).parent / "baseline"
 
 

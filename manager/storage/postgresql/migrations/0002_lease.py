@@ -3,6 +3,8 @@
 from peewee import PostgresqlDatabase
 from playhouse.migrate import SchemaMigrator
 
+OLDEST = 2
+
 # `epoch` is part of a key: taking the lease waits for the transactions that lock the key, renewing it does not.
 _TABLES = """
 CREATE TABLE lease (

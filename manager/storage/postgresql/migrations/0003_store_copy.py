@@ -3,6 +3,8 @@
 from peewee import PostgresqlDatabase
 from playhouse.migrate import SchemaMigrator
 
+OLDEST = 2
+
 _TABLES = """
 CREATE TABLE store_copy (
     id smallint PRIMARY KEY CHECK (id = 1),

@@ -10,6 +10,7 @@ from manager.domain.lease import LeaseTimes
 from manager.runtime.lease_keeper import LeaseKeeper
 from manager.storage.postgresql.address import DatabaseAddress
 from manager.storage.postgresql.lease import LeaseTable, Member
+from manager.storage.postgresql.schema_versions import newest_migration
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.postgresql
@@ -18,7 +19,7 @@ TIMES = LeaseTimes(
     renew_every=0.4, retry_every=0.2, leads_for=3.0, free_after=4.0, read_every=0.2, read_gap=3.5, standstill=2.0
 )
 
-Start = Callable[[str], LeaseKeeper]
+Start = Callable[..., LeaseKeeper]
 
 
 @pytest.fixture
@@ -26,8 +27,10 @@ def start(postgresql_address: DatabaseAddress) -> Iterator[Start]:
     """Provide a function that starts a keeper; at the end all are closed."""
     started: list[LeaseKeeper] = []
 
-    def begin(name: str) -> LeaseKeeper:
-        member = Member(name, f"host-{name}", f"http://{name}:8443", "mqtt://broker", "0.1.0", (), "standby")
+    def begin(name: str, features: tuple[str, ...] = (), migration: int | None = None) -> LeaseKeeper:
+        knows = newest_migration() if migration is None else migration
+        address = f"http://{name}:8443"
+        member = Member(name, f"host-{name}", address, "mqtt://broker", "0.1.0", features, "standby", migration=knows)
         keeper = LeaseKeeper(LeaseTable(postgresql_address), member, time.monotonic, times=TIMES)
         keeper.start()
         started.append(keeper)
@@ -138,3 +141,42 @@ def test_a_deleted_lease_ends_the_leadership(start: Start, postgresql_address: D
         connection.execute("UPDATE lease SET epoch = epoch + 1, holder = 'stranger'")
     eventually(lambda: one.tenure is not None and one.tenure.ended, what="the end is noticed")
     assert not one.leads()
+
+
+def test_the_leader_announces_what_all_managers_have(start: Start) -> None:
+    """A manager that joins without a feature takes it back, and its end gives it back; others change nothing."""
+    one = start("a", ("x", "y"))
+    eventually(one.leads, what="the first leads")
+    assert one.features() == ("x", "y")
+    start("b", ("y", "x", "z"))
+    two = start("c", ("y",))
+    eventually(lambda: one.features() == ("y",), what="what the third has not is taken back")
+    two.close()
+    eventually(lambda: one.features() == ("x", "y"), what="it is given back")
+    assert one.group is not None
+    assert len(one.group.members) == 2
+
+
+def test_a_manager_whose_schema_a_newer_release_contracted_leads_no_more(
+    start: Start, postgresql_address: DatabaseAddress
+) -> None:
+    """The leader and the one that stands by say which release the schema needs, and a newer one takes the lease."""
+    newest = newest_migration()
+    one = start("a")
+    eventually(one.leads, what="the first leads")
+    two = start("b")
+    eventually(lambda: two.leader() is not None, what="the second knows the first")
+    with psycopg.connect(postgresql_address.url, autocommit=True) as connection:
+        connection.execute("UPDATE schema_compatibility SET oldest = %s", (newest + 1,))
+    for keeper in (one, two):
+        eventually(lambda keeper=keeper: keeper.outdated, what="it notices")  # type: ignore[misc]
+        assert f"needs one that knows the migration {newest + 1:04}, and this one knows {newest:04}" in str(
+            keeper.outdated
+        )
+    assert not one.leads()
+    assert one.tenure is not None
+    assert one.tenure.ended is not None
+    assert two.tenure is None
+    three = start("c", migration=newest + 1)
+    eventually(three.leads, what="the newer one leads")
+    assert three.outdated is None

@@ -65,9 +65,10 @@ def test_managers_that_start_at_once_migrate_once(postgresql_empty: DatabaseAddr
 
 
 def test_a_newer_schema_is_refused(postgresql_address: DatabaseAddress) -> None:
-    """A database that a newer release has migrated is not touched."""
+    """A database that a newer release has migrated, and that needs one, is not touched."""
     with psycopg.connect(postgresql_address.url) as connection:
         connection.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_later', now())")
+        connection.execute("UPDATE schema_compatibility SET oldest = 9999")
     with pytest.raises(SetupError, match=r"written by a newer release \(9999_later\)"):
         migrate_postgresql(postgresql_address)
 

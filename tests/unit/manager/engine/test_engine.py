@@ -1,6 +1,8 @@
 """The engine's promises on commits: kept after a crash, nothing acknowledged while the store is unavailable."""
 
-from schemas import topics
+import json
+
+from schemas import message_codes, topics
 from tests.support.engine import Bench
 
 
@@ -36,3 +38,25 @@ def test_a_store_that_cannot_commit_acknowledges_nothing_and_loses_nothing(bench
     assert handle in bench.acknowledged
     assert bench.receipts(agent)["stored"] == ["t-1"]
     assert bench.rows("SELECT count(*) FROM threat") == [(1,)]
+
+
+def test_features_are_announced_with_the_keys_at_once_and_after_each_connection(bench: Bench) -> None:
+    """What one of several managers lacks is announced no more, and what all have again is; both are signed."""
+    topic = topics.MANAGER_KEYS.address()
+
+    def announced() -> list[list[str]]:
+        payloads = bench.publisher.take(topic)
+        public = bench.keyring.sign_key.public_key()
+        below = topics.MANAGER_KEYS.below_root()
+        assert all(message_codes.has_signature(public, below, payload) for payload in payloads)
+        return [json.loads(payload)["accepts"] for payload in payloads]
+
+    assert announced() == [["threats.batch"]]
+    bench.engine.use_features((), bench.now)
+    assert announced() == [[]]
+    bench.publisher.ready = False
+    bench.engine.use_features(("threats.batch",), bench.now)
+    assert announced() == []
+    bench.publisher.ready = True
+    bench.engine.connected(bench.now, fresh=False)
+    assert announced() == [["threats.batch"]]
