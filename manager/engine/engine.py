@@ -198,7 +198,7 @@ class Engine:
 
     def use_features(self, features: tuple[str, ...], now: Instant) -> None:
         """Announce other features to guards, at once or with the next connection to the broker."""
-        log.info("features_announced", features=features, before=self.fleet.features)
+        log.info("features_announced", features=list(features), before=list(self.fleet.features))
         self.fleet.features = features
         if self._publisher.ready:
             self._publisher.publish(keys_publication(self.fleet, now.wall))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from manager.runtime.version import VERSION
 from manager.storage.postgresql.schema_versions import newest_migration
 from tests.integration.mqtt.door_bench import peer
 from tests.support.mosquitto import Mosquitto
@@ -192,9 +193,13 @@ def is_refused_beside_managers_of_this_release(newest: ManagerProcess) -> None:
     assert f"knows {newest_migration() + 1:04})" not in sentence
 
 
-def versions(manager: ManagerProcess) -> dict[str, str]:
-    """Return the roles of the managers that one knows, by their releases."""
-    return {each["version"]: each["role"] for each in health(manager)["managers"]}
+def knows_of(manager: ManagerProcess, *expected: tuple[str, str]) -> None:
+    """Wait until a manager knows of these others and itself, each by its release and role."""
+
+    def known() -> list[tuple[str, str]]:
+        return sorted((each["version"], each["role"]) for each in health(manager)["managers"])
+
+    eventually(lambda: known() == sorted(expected), 60, f"it knows of {expected}")
 
 
 def test_the_next_release_takes_over_beside_this_one_and_gives_back(fleet: Fleet, tmp_path: Path) -> None:
@@ -221,7 +226,7 @@ def test_the_next_release_takes_over_beside_this_one_and_gives_back(fleet: Fleet
     step_down(old)
     leads(new)
     stands_by(old)
-    assert versions(new)[later.version] == "leader"
+    knows_of(new, (VERSION, "standby"), (VERSION, "ingest"), (later.version, "leader"), (later.version, "ingest"))
     fleet.announces("threats.batch")
     fleet.goes_on()
 
@@ -234,15 +239,14 @@ def test_the_next_release_takes_over_beside_this_one_and_gives_back(fleet: Fleet
 
     step_down(old)
     leads(new)
+    stands_by(old)
     assert old.stop() == 0
-    fleet.goes_on()
     assert old_worker.stop() == 0
     fleet.announces("threats.batch", "threats.next")
     fleet.goes_on()
 
     newest.start()
     stands_by(newest)
-    fleet.goes_on()
     step_down(new)
     leads(newest)
     assert f"needs one that knows the migration {newest_migration() + 1:04}" in is_refused(old)
@@ -269,7 +273,7 @@ def test_this_release_takes_over_beside_the_one_before(fleet: Fleet, tmp_path: P
     assert fleet.rows("SELECT count(*) FROM schema_migration") == [(newest_migration(),)]
     new_worker.start()
     ingests(new_worker)
-    assert set(versions(new)) == {before.version, new_version(new)}
+    knows_of(new, (before.version, "leader"), (before.version, "ingest"), (VERSION, "standby"), (VERSION, "ingest"))
     fleet.goes_on()
     fleet.check_at(new)
 
@@ -282,10 +286,6 @@ def test_this_release_takes_over_beside_the_one_before(fleet: Fleet, tmp_path: P
     assert old_worker.stop() == 0
     fleet.goes_on()
     fleet.end()
-
-
-def new_version(manager: ManagerProcess) -> str:
-    return str(health(manager)["version"])
 
 
 def test_a_worker_without_batches_takes_them_back(fleet: Fleet, tmp_path: Path) -> None:
