@@ -1,4 +1,4 @@
-"""`python -m chaos.growth`: how large the files of a manager, a broker and a guard become under steady work.
+"""`python -m chaos.growth`: how large files and memory of a manager, a broker and a guard become under steady work.
 
 In real time a fleet reports and sends heartbeats at a steady rate, a real guard sees attacks, and readers ask the
 manager without a pause, since a reader can keep SQLite from starting its WAL anew. Sizes are sampled until the end.
@@ -16,6 +16,7 @@ from random import Random
 from typing import Annotated, Any, Self
 
 import httpx2
+import psutil
 import typer
 
 from chaos.site import DOORS, DoorName, Load, Site, machine
@@ -34,7 +35,7 @@ _SHARED = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The sizes at one moment: seconds since the first sample, reports with a receipt, bytes of each file."""
+    """The sizes at one moment: seconds since the first sample, reports with a receipt, bytes of files and memory."""
 
     seconds: float
     receipts: int
@@ -51,6 +52,7 @@ class Growth:
         rate: scheduled reports per second.
         heartbeats: scheduled heartbeats per second.
         retention: seconds that the manager keeps threats.
+        readers: the number of clients that ask the manager without a pause.
         sent: the number of reports.
         receipted: the number of reports that had a receipt at the end.
         samples: the samples in the order of time.
@@ -64,6 +66,7 @@ class Growth:
     sent: int
     receipted: int
     samples: list[Sample]
+    readers: int = 2
 
     @classmethod
     def of(cls, members: Mapping[str, Any]) -> Self:
@@ -71,7 +74,7 @@ class Growth:
         return cls(**{**members, "samples": [Sample(**each) for each in members["samples"]]})
 
     def largest(self, name: str, third: int | None = None) -> int:
-        """Return a file's largest size in bytes, within one third of the time (0 to 2) or the whole."""
+        """Return the largest size of a file or of memory in bytes, within one third of the time (0 to 2) or in all."""
         end = self.samples[-1].seconds
         chosen = [
             each.sizes.get(name, 0)
@@ -81,14 +84,17 @@ class Growth:
         return max(chosen, default=0)
 
 
-def grow(door: DoorName, load: Load, *, every: float, retention: float, seed: int = 1) -> Growth:
-    """Run a site under steady work for the load's seconds, and sample the sizes of its files.
+def grow(
+    door: DoorName, load: Load, *, every: float, retention: float, readers: int = _READERS, seed: int = 1
+) -> Growth:
+    """Run a site under steady work for the load's seconds, and sample the sizes of its files and its memory.
 
     Args:
         door: the door at which the fleet reports.
         load: the fleet and the length of the run.
         every: seconds between two samples.
         retention: seconds that threats are kept; ids are kept twice as long.
+        readers: clients that ask the manager without a pause.
         seed: of the fleet's choices.
 
     Raises:
@@ -106,7 +112,7 @@ def grow(door: DoorName, load: Load, *, every: float, retention: float, seed: in
         guard = GuardProcess(site.manager, "growth", url=site.manager.http if door == "http" else site.manager.mqtt)
         stack.callback(guard.stop)
         site.start_guard(guard)
-        stack.enter_context(_reading(site, over))
+        stack.enter_context(_reading(site, over, readers))
         began, attacker = time.monotonic(), 0
         while (seconds := time.monotonic() - began) < load.seconds:
             guard.attacked_by(f"203.0.113.{1 + attacker % _ATTACKERS}")
@@ -115,13 +121,14 @@ def grow(door: DoorName, load: Load, *, every: float, retention: float, seed: in
             over.wait(every)
         fleet.stop()
         result = fleet.result(_LEDGER_WITHIN)
-    return Growth(door, load.agents, load.rate, load.heartbeats, retention, result.sent, result.receipted, samples)
+    told = result.sent, result.receipted, samples, readers
+    return Growth(door, load.agents, load.rate, load.heartbeats, retention, *told)
 
 
 @contextmanager
-def _reading(site: Site, over: threading.Event) -> Iterator[None]:
+def _reading(site: Site, over: threading.Event, readers: int) -> Iterator[None]:
     """Read lists from the manager in several threads, without pauses, within the context."""
-    threads = [threading.Thread(target=_read, args=(site, over), daemon=True) for _ in range(_READERS)]
+    threads = [threading.Thread(target=_read, args=(site, over), daemon=True) for _ in range(readers)]
     for thread in threads:
         thread.start()
     try:
@@ -156,7 +163,14 @@ def _sizes(site: Site, guard: GuardProcess) -> dict[str, int]:
         sizes["Mosquitto's log"] = len(site.mosquitto.log().encode())
         saved = site.mosquitto.directory / "mosquitto.db"
         sizes["Mosquitto's saved state"] = saved.stat().st_size if saved.exists() else 0
+    sizes["manager's resident memory"] = _resident(site.manager_pid())
+    if guard.running is not None:
+        sizes["guard's resident memory"] = _resident(guard.running.process.pid)
     return sizes
+
+
+def _resident(pid: int) -> int:
+    return int(psutil.Process(pid).memory_info().rss)
 
 
 def main(
@@ -167,8 +181,9 @@ def main(
     heartbeats: Annotated[float, typer.Option(help="Heartbeats a second.")] = 500.0,
     seconds: Annotated[float, typer.Option(help="How long the fleet reports.")] = 300.0,
     retention: Annotated[float, typer.Option(help="Seconds that the manager keeps threats.")] = 60.0,
+    readers: Annotated[int, typer.Option(help="Clients that ask the manager without a pause.")] = _READERS,
 ) -> None:
-    """Sample the sizes of all files under steady work; print them as JSON, for `python -m chaos --rows`."""
+    """Sample the sizes of files and memory under steady work; print them as JSON, for `python -m chaos --rows`."""
     (chosen,) = (each for each in DOORS if each == door)
     load = Load(
         agents,
@@ -179,7 +194,7 @@ def main(
         shared_attackers=_SHARED,
         receipt_timeout=_RECEIPT_TIMEOUT,
     )
-    growth = grow(chosen, load, every=1.0, retention=retention)
+    growth = grow(chosen, load, every=1.0, retention=retention, readers=readers)
     typer.echo(json.dumps({"machine": machine(), "growth": asdict(growth)}))
 
 

@@ -139,14 +139,14 @@ def _receipts(growth: Growth) -> float:
 
 
 def _growth(growth: Growth) -> str:
-    seconds = growth.samples[-1].seconds
+    seconds, readers = growth.samples[-1].seconds, growth.readers or "No"
     text = _wrapped(
         f"{growth.agents:,} agents at {_DOOR_NAMES[growth.door]} for {seconds:.0f} s, {growth.rate:,.0f} reports and"
         f" {growth.heartbeats:,.0f} heartbeats a second; {_receipts(growth):,.0f} reports a second had their receipt."
-        f" Threats are kept for {growth.retention:.0f} s, ids twice as long. Two readers ask the manager without a"
-        " pause, and a real guard sees an attacker each second. Largest size in each third of the time, MiB:"
+        f" Threats are kept for {growth.retention:.0f} s, ids twice as long. {readers} readers ask the manager"
+        " without a pause, and a real guard sees an attacker each second. Largest size in each third of the time, MiB:"
     )
-    head = f"\n## Growth\n\n{text}\n\n| file | first | second | last |\n|---|---|---|---|\n"
+    head = f"\n## Growth\n\n{text}\n\n| file or memory | first | second | last |\n|---|---|---|---|\n"
     return head + "".join(
         f"| {name} | {' | '.join(f'{growth.largest(name, third) / 2**20:.2f}' for third in range(3))} |\n"
         for name in growth.samples[-1].sizes
