@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import structlog
 from prometheus_client import CollectorRegistry
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -40,7 +41,7 @@ class StandbyServices:
         leader: returns the manager that leads; None while none is known.
         group: returns the role and the managers of the database, as `/health` shows them.
         not_ready: returns the reason why the manager cannot serve; None if it can.
-        credentials: returns the tokens that are known now; called in the event loop.
+        credentials: returns the tokens that are known now; called in a thread, because it may read the database.
         addresses: resolves client addresses.
         proxy: makes the proxy that passes requests on, in the event loop.
         registry: the metrics of this process.
@@ -108,7 +109,7 @@ class StandbyApp:
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> Response | None:
         """Return this manager's own answer; None after the leader's was sent."""
         if scope["path"] in _OWN_PATHS:
-            return self._own(scope, headers)
+            return await self._own(scope, headers)
         services = self._services
         refuse_large_body(headers, BODY_LIMIT)
         body = await whole_body(receive, BODY_LIMIT)
@@ -124,12 +125,12 @@ class StandbyApp:
             return fail(503, _UNREACHABLE, RETRY)
         return None
 
-    def _own(self, scope: Scope, headers: Headers) -> Response:
+    async def _own(self, scope: Scope, headers: Headers) -> Response:
         services, path = self._services, scope["path"]
         if scope["method"] not in {"GET", "HEAD"}:
             return fail(405, "this path does not know that method", {"Allow": "GET, HEAD"})
         if path == "/metrics":
-            return self._metrics(headers)
+            return await self._metrics(headers)
         reason = services.not_ready()
         if path == "/health/live":
             return ok({"live": True})
@@ -144,9 +145,10 @@ class StandbyApp:
         }
         return ok(data, **data)
 
-    def _metrics(self, headers: Headers) -> Response:
+    async def _metrics(self, headers: Headers) -> Response:
         token = bearer(headers)
-        caller = None if token is None else self._services.credentials().identify(token)
+        credentials = None if token is None else await run_in_threadpool(self._services.credentials)
+        caller = None if token is None or credentials is None else credentials.identify(token)
         if caller is None or not caller.has(Role.METRICS) or caller.organizations is not None:
             raise Unauthorized
         return Response(expose(self._services.registry), media_type=CONTENT_TYPE)

@@ -72,6 +72,10 @@ class LeaseWatch:
         """Return the seconds since the last reading; None before the first."""
         return None if self._read_at is None else max(0.0, now - self._read_at)
 
+    def unchanged_for(self, now: float) -> float:
+        """Return the seconds for which the readings have shown the same row; 0 before the first."""
+        return 0.0 if self._read_at is None else max(0.0, now - self._unchanged_since)
+
     def observe(self, row: LeaseRow, read_at: float) -> None:
         """Record a reading.
 

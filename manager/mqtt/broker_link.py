@@ -128,9 +128,7 @@ class BrokerLink:
         self._generation = 0
         self._ready = False
         self._fresh = True
-        self._next_attempt = 0.0
-        self._next_misc = 0.0
-        self._answer_due = 0.0
+        self._next_attempt = self._next_misc = self._answer_due = 0.0
         self._now = clock()
         self._topics: dict[bytes, tuple[Topic, str, str]] = {}
         self._inbox: Inbox | None = None
@@ -163,6 +161,11 @@ class BrokerLink:
         """End the wait of `poll`; callable from any thread."""
         with contextlib.suppress(OSError):  # already awake, or closed
             self._wake_writer.send(b"\0")
+
+    def begin_connecting(self) -> None:
+        """Begin to connect, in a thread; the first `poll` goes on with it."""
+        if self._may_publish():
+            self._connect()
 
     def poll(self, timeout: float) -> None:
         """Wait at most `timeout` seconds for an event, and read messages as far as the inbox has room."""

@@ -121,6 +121,10 @@ class LeaseKeeper:
         """Return the seconds since the lease was last read or renewed; None before the first time."""
         return self._watch.behind(self._clock())
 
+    def unchanged_for(self) -> float:
+        """Return the seconds for which the lease was read and was the same; safe from any thread."""
+        return self._watch.unchanged_for(self._clock())
+
     def leader(self) -> Member | None:
         """Return the manager that leads, as far as this one knows; None while none does."""
         group = self.group

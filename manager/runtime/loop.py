@@ -125,11 +125,13 @@ class ManagerLoop:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         self._before_http()
+        manager.phases.end("doors_made")
         manager.http.start()
         self._stack.callback(manager.http.stop)
         manager.engine.http_door_opened(clock.read())
         manager.notifier.start()
         gc_tuning.freeze_and_relax()
+        manager.phases.end("http_open")
         announced = False
         while not self._stopping and not manager.step_down_requested:
             if manager.membership is not None and manager.membership.is_lost:
@@ -139,6 +141,8 @@ class ManagerLoop:
                 manager.membership.keeper.note_work()
             if not announced and manager.mqtt_door.problem is None:
                 announced = True
+                manager.phases.end("broker_connected")
+                log.info("manager_ready", **manager.phases.seconds)
                 if self._prepare_enrollment_token():
                     self._announce(ready)
         log.info("manager_stopping")

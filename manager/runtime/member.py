@@ -36,6 +36,7 @@ from manager.runtime.lease_metrics import LeaseCollector
 from manager.runtime.membership import Membership, lease_fence, sharers
 from manager.runtime.transport_security import EMBEDDED, Transport, reachable
 from manager.runtime.version import VERSION
+from manager.runtime.warm_standby import WarmStandby
 from manager.settings import Role, Settings
 from manager.storage.opening import open_migrated_store, open_store_reader
 from manager.storage.postgresql.address import DatabaseAddress
@@ -103,7 +104,8 @@ class MemberProcess:
         shared = SharedTexts(
             place, secrets_of_store.values, lambda database: lease_fence(self.keeper, database.connection)
         )
-        self.membership = Membership(self.keeper, codes, self._listener, shared)
+        self._warm = WarmStandby(place, secrets_of_store.store_key, self.keeper)
+        self.membership = Membership(self.keeper, codes, self._listener, shared, self._warm.agents)
         directory.shared = shared
         self._tokens: tuple[float, AccessTokens] = (-_TOKENS_READ_EVERY, AccessTokens())
 
@@ -129,11 +131,12 @@ class MemberProcess:
         while not self._stopping and self.keeper.tenure is None:
             self.require_schema()
             self._follow_files()
-            self._wait(lambda: self.keeper.tenure is not None, 0.5)
             if not announced and self.keeper.leader() is not None:
                 announced = True
                 log.info("standing_by", leader=_hostname(self.keeper))
                 self.announce(ready)
+            self._warm.tick(lambda: not self._stopping)
+            self._wait(lambda: self.keeper.tenure is not None, 0.5)
         if self._stopping:
             self.close_door()
         return not self._stopping

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from manager.api.forwarding import ForwardingCodes
 from manager.api.ports import Record
@@ -12,7 +13,10 @@ from manager.runtime.lease_keeper import INGEST, LEADER, STANDBY, LeaseKeeper
 from manager.runtime.lease_metrics import LeaseCollector
 from manager.storage.postgresql.lease import Fence
 from manager.storage.postgresql.shared_texts import SharedTexts
+from manager.storage.postgresql.warm_agents import WarmAgents
 from schemas.model import iso
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +28,14 @@ class Membership:
         codes: Verifies the addresses of requests that others have passed on.
         listener: The listening socket of the HTTP door.
         shared: The texts of files that all managers have.
+        warm: The agents that were read while this manager stood by.
     """
 
     keeper: LeaseKeeper
     codes: ForwardingCodes
     listener: socket.socket
     shared: SharedTexts
+    warm: WarmAgents
 
     @property
     def epoch(self) -> int:
@@ -102,7 +108,7 @@ def sharers(keeper: LeaseKeeper) -> int:
 
 
 def group_record(keeper: LeaseKeeper) -> Record:
-    """Return a manager's role, the leader, and all managers of the database, without their addresses."""
+    """Return a manager's role, the leader, and all managers of the database, with the ports of their doors alone."""
     group, leader = keeper.group, keeper.leader()
     return {
         "role": LEADER if keeper.leads() else INGEST if keeper.role == INGEST else STANDBY,
@@ -110,6 +116,7 @@ def group_record(keeper: LeaseKeeper) -> Record:
         if leader is None or group is None
         else {
             "hostname": leader.hostname,
+            "port": _port(leader.address),
             "version": leader.version,
             "since": iso(group.since),
             "epoch": group.row.epoch,
@@ -117,6 +124,7 @@ def group_record(keeper: LeaseKeeper) -> Record:
         "managers": [
             {
                 "hostname": member.hostname,
+                "port": _port(member.address),
                 "role": member.role,
                 "version": member.version,
                 "behindSeconds": round(max(0.0, member.age), 1),
@@ -124,3 +132,12 @@ def group_record(keeper: LeaseKeeper) -> Record:
             for member in (() if group is None else group.members)
         ],
     }
+
+
+def _port(address: str) -> int | None:
+    """Return the port of a manager's door, by which two on one host differ; None where the address is damaged."""
+    try:
+        url = urlsplit(address)
+        return url.port or _DEFAULT_PORTS.get(url.scheme)
+    except ValueError:
+        return None

@@ -93,6 +93,7 @@ class MqttDoor:
         client_id = _stored_value(store, _CLIENT_ID, lambda: f"{_MANAGER}-{secrets.token_hex(16)}")
         self.access: BrokerAccess
         self.link = self._embedded(client_id, stack) if settings.broker == EMBEDDED else self._external(client_id)
+        self.link.begin_connecting()
 
     @property
     def address(self) -> BrokerAddress:

@@ -18,7 +18,9 @@ from manager.api.services import Services
 from manager.api.serving.server import ApiServer
 from manager.data_directory import DataDirectory
 from manager.domain.budget import Budget
+from manager.domain.instant import Instant
 from manager.domain.policies.alerting import alerting_of, channels_named
+from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.domain.response.organization_step import ORGANIZATION_RESPONSE
 from manager.domain.response.response_record import REMEMBERED
 from manager.engine.clock_monitor import pending_step
@@ -33,6 +35,7 @@ from manager.runtime.engine_settings import engine_settings, keyed_id, life_key
 from manager.runtime.metrics import EngineCollector, Histograms, TimedPublisher, TimedStore
 from manager.runtime.mqtt_door import MqttDoor
 from manager.runtime.notification_metrics import NotificationCollector
+from manager.runtime.phases import Phases
 from manager.runtime.transport_security import Transport
 from manager.runtime.version import VERSION
 from manager.settings import Settings
@@ -76,6 +79,7 @@ class Manager:
         self.transport = transport
         self.directory = directory
         self._rotations = Lock()
+        self.phases = Phases(lambda: clock.read().monotonic)
         channels = read_channels(settings.notifications)
         registry = CollectorRegistry()
         histograms = Histograms(registry)
@@ -98,10 +102,7 @@ class Manager:
             self._store.sealed = opened.values
             if settings.organization_response is not None:
                 self._store.set_meta(ORGANIZATION_RESPONSE, settings.organization_response.value)
-            snapshot = self._store.load()
-            step = pending_step(snapshot.meta, self._fleet.settings.boot_id, now)
-            responding = self._store.archive.responding(now.wall - step - REMEMBERED)
-            changed = self._fleet.restore(snapshot, responding, now.wall, step)
+            changed = self._restore_fleet(now)
         self.mqtt_door = MqttDoor(
             settings, transport, directory, store=self._store, fleet=self._fleet, stack=stack, membership=membership
         )
@@ -110,6 +111,7 @@ class Manager:
         self.engine = Engine(self._fleet, self._store, publisher, self.mqtt.acknowledge, self.mqtt_door.access)
         with start_errors(self._health), gc_tuning.paused():
             self.engine.restore_correlation(clock.read())
+            self.phases.end("correlation_restored")
         self.engine.store_restored_policies(changed)
         self.mqtt.attach(self.engine.inbox, self.engine)
         self.hand_over = None if membership is None else self._follow_workers(membership, opened.store_key, stack)
@@ -135,7 +137,19 @@ class Manager:
         stack.callback(close_store, database)
         self._notifications_problem = problem_of_notifications(place, stack)
         fence = None if self.membership is None else self.membership.fence(database)
-        return database, open_secrets(database, key_file, place), fence
+        secrets = open_secrets(database, key_file, place)
+        self.phases.end("store_open")
+        return database, secrets, fence
+
+    def _restore_fleet(self, now: Instant) -> list[EffectivePolicy]:
+        """Load the stored state into memory; return the policies that this release resolves differently."""
+        snapshot = self._store.load(None if self.membership is None else self.membership.warm)
+        self.phases.end("state_loaded")
+        step = pending_step(snapshot.meta, self._fleet.settings.boot_id, now)
+        responding = self._store.archive.responding(now.wall - step - REMEMBERED)
+        changed = self._fleet.restore(snapshot, responding, now.wall, step)
+        self.phases.end("fleet_restored")
+        return changed
 
     def _follow_workers(self, membership: "Membership", store_key: bytes, stack: ExitStack) -> "LeaderHandOver | None":
         from manager.runtime.hand_over import LeaderHandOver  # noqa: PLC0415 -- imports psycopg

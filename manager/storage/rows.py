@@ -144,6 +144,22 @@ class AgentRows:
         )  # fmt: skip
 
 
+def set_vitals(agent: Agent, row: tuple[Any, ...]) -> None:
+    """Set the values of an agent that are in its row of vitals, in the order of `warm_agents.vitals`."""
+    (
+        _, heartbeat_sequence, last_heartbeat, clock_offset, clock_origin, clock_session, cpu, memory, uptime,
+        events_processed, events_total, threats_detected, actions_executed, outbox_size, outbox_dropped,
+        trial_seconds_left,
+    ) = row  # fmt: skip
+    agent.heartbeat_sequence, agent.last_heartbeat = heartbeat_sequence, last_heartbeat
+    agent.clock = ClockOffset(clock_offset, clock_origin, clock_session)
+    agent.vitals = Vitals(
+        shared_percentage(cpu), shared_percentage(memory), uptime, agent.vitals.mode, events_processed, events_total,
+        threats_detected, actions_executed, outbox_size, outbox_dropped,
+    )  # fmt: skip
+    agent.condition.trial_seconds_left = trial_seconds_left
+
+
 def stated_row(agent: Agent) -> tuple[Any, ...]:
     """Return an agent's row in the parameter order of `agents.update_stated`."""
     force, condition = agent.in_force, agent.condition

@@ -1,25 +1,23 @@
 """The writer: loads the engine's state and commits each batch in one transaction."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from cryptography.exceptions import InvalidTag
 from peewee import Database
 
 from manager.domain.agents.agent import STAMP_IN_STORE
-from manager.domain.agents.registry import RemovedAgent
-from manager.domain.console_sessions import ConsoleSession
-from manager.domain.policies.fleet_policies import Revision, Scope, Sections, check_shape
+from manager.domain.policies.fleet_policies import Revision
 from manager.engine.batch import Changes
-from manager.engine.ports import Pruned, PruneOrder, Snapshot, StoredPolicy, StoreSizes, WaitingReports
+from manager.engine.ports import Pruned, PruneOrder, Snapshot, StoreSizes, WaitingReports
 from manager.errors import StoreRejected, StoreUnavailable
 from manager.storage.archive import StoredArchive
 from manager.storage.backends import Fence, backend_for
 from manager.storage.events import EVENTS_KEPT, StoredEvents
 from manager.storage.hand_over import HandOver, InsertedThreats
 from manager.storage.health import StoreHealth
+from manager.storage.loading import StateLoader
 from manager.storage.location import location_of
 from manager.storage.notifications import StoredNotifications
 from manager.storage.projections.agent_organizations import AgentOrganizations
@@ -28,14 +26,15 @@ from manager.storage.projections.threat_counts import AGENTS, KINDS, SOURCES, Th
 from manager.storage.protection import StoredProtection
 from manager.storage.pruning import DEAD_LETTERS_KEPT, Pruner
 from manager.storage.responses import StoredResponses
-from manager.storage.rows import AgentRows, SecretCipher, TokenRows, access_row, access_token, stated_row, vitals_row
+from manager.storage.rows import AgentRows, SecretCipher, TokenRows, access_row, stated_row, vitals_row
 from manager.storage.sealed_values import SealedValues
 from manager.storage.statements import Statements, system_of
 from manager.storage.threat_index import indexer
 from manager.storage.threat_index.bitmaps import SLICE
 from manager.storage.threat_index.indexer import ThreatIndexer
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from manager.storage.postgresql.warm_agents import WarmAgents
 
 
 class PeeweeStore:
@@ -95,6 +94,9 @@ class PeeweeStore:
             system=self._backend.retention,
         )
         self._responses = StoredResponses(statements, self.health)
+        self._loader = StateLoader(
+            statements, self.health, self._agents, self._tokens, self._responses, self._backend.timeline
+        )
         self._notifications = StoredNotifications(statements)
         self._events = StoredEvents(statements, events_kept)
         self._begun: ExitStack | None = None
@@ -106,57 +108,20 @@ class PeeweeStore:
         """The incident tables and the reports behind the incidents."""
         return self._archive
 
-    def load(self) -> Snapshot:
+    def load(self, warm: "WarmAgents | None" = None) -> Snapshot:
         """Return the state that the engine keeps in memory.
+
+        Args:
+            warm: agents that were read before; of these only what changed since is read, if nobody else writes them.
 
         Raises:
             InvalidTag: the store key opens none of the secrets in the store.
             StoreDamaged: a row cannot be decoded.
             StoreUnavailable: the database cannot be read.
         """
-        with self.health.errors("be read"), self.health.content("meta"):
-            return self._load()
-
-    def _load(self) -> Snapshot:
-        rows = self._statements.rows
         self._hand_over.reload()
-        with self.health.content("agent"):  # one row at a time: all of them at once would leave the heap in pieces
-            agents, agents_locked = _decoded_rows(self._agents.to_agent, self._statements.each("agents.load"))
-        with self.health.content("enrollment_token"):
-            tokens, tokens_locked = _decoded_rows(self._tokens.to_token, rows("tokens.load"))
-        if agents_locked or tokens_locked:
-            if not agents and not tokens:
-                raise InvalidTag
-            table = "agent" if agents_locked else "enrollment_token"
-            raise self.health.found(f"a secret in table {table} cannot be decrypted, others can")
-        with self.health.content("access_token"):
-            access = [access_token(row) for row in rows("access.load")]
-        ids = {agent.number: agent.agent_id for agent in agents}
-        meta = dict(rows("meta.load"))
-        revision = meta.get("fleet_revision")
-        return Snapshot(
-            agents=agents,
-            removed_agents=[
-                (organization_id, hostname, RemovedAgent(sent_at, bytes(digest), removed_at))
-                for organization_id, hostname, sent_at, digest, removed_at in rows("agents.load_removed")
-            ],
-            highest_agent_number=rows("agents.highest_number")[0][0],
-            tokens=tokens,
-            access=access,
-            sessions=[ConsoleSession(*row) for row in rows("console_sessions.load")],
-            revision=int(revision) if revision else 0,
-            documents=self._documents(),
-            entries=self._responses.entries(),
-            manual_blocks=self._responses.manual_blocks(),
-            responses=self._responses.responses(),
-            meta=meta,
-            timeline=self._backend.timeline(),
-            policies=[
-                StoredPolicy(ids[number], version, digest, updated_at, bool(published))
-                for number, version, digest, updated_at, published in self._statements.each("policies.load_effective")
-                if number in ids
-            ],
-        )
+        with self.health.errors("be read"), self.health.content("meta"):
+            return self._loader.load(warm)
 
     def meta(self, key: str) -> str | None:
         """Return a single value that survives a restart."""
@@ -355,16 +320,6 @@ class PeeweeStore:
             self._statements.execute("policies.delete_effective", (agent.number,))
             self._statements.execute("agents.delete_vitals", (agent.number,))
 
-    def _documents(self) -> dict[Scope, Sections]:
-        rows = self._statements.rows("policies.current_documents")
-        with self.health.content("policy_revision"):
-            documents: dict[Scope, Sections] = {
-                Scope.parse(scope): dict(json.loads(document)) for scope, document in rows
-            }
-            for scope, document in documents.items():
-                check_shape(scope, document)
-            return documents
-
 
 def _forget_stored(changes: Changes) -> None:
     """Drop from memory what is seldom looked at and is in the store now."""
@@ -384,15 +339,3 @@ def _revision_row(revision: Revision) -> tuple[Any, ...]:
 
 def _json_or_null(value: Any) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False)
-
-
-def _decoded_rows(decode: Callable[[tuple[Any, ...]], T], rows: Iterable[tuple[Any, ...]]) -> tuple[list[T], int]:
-    """Return the decoded rows, and the number of rows whose secret the store key does not decrypt."""
-    decoded: list[T] = []
-    locked = 0
-    for row in rows:
-        try:
-            decoded.append(decode(row))
-        except InvalidTag:
-            locked += 1
-    return decoded, locked

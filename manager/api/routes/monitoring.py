@@ -24,8 +24,12 @@ _HEALTH = record(
 )
 _HEALTH["properties"] |= {
     "role": {"enum": ["leader", "standby", "ingest"], "description": "where several managers have one database"},
-    "leader": {"type": ["object", "null"], "description": "hostname, version, since and epoch of the one that leads"},
-    "managers": {"type": "array", "items": ANY_OBJECT, "description": "hostname, role, version and behindSeconds"},
+    "leader": {"type": ["object", "null"], "description": "hostname, port, version, since and epoch of the leader"},
+    "managers": {
+        "type": "array",
+        "items": ANY_OBJECT,
+        "description": "hostname, port, role, version and behindSeconds of each",
+    },
 }
 _HEALTHY = answer("The manager runs; the members stand at the top level, too.", _HEALTH, 200, **_HEALTH["properties"])
 _METRICS: dict[int | str, dict[str, Any]] = {

@@ -47,13 +47,19 @@ def _managers(group: "Record | None", now: datetime) -> list[str]:
     lines = ["Leader          none"]
     if leader is not None:
         since = f"since {leader['since']}, {ago(leader['since'], now)}"
-        lines = [f"Leader          {leader['hostname']}, {leader['version']}, {since}"]
+        lines = [f"Leader          {_place(leader)}, {leader['version']}, {since}"]
     others = [each for each in group["managers"] if each["role"] != "leader"]
     lines += [
-        f"{each['role'].capitalize():<16}{each['hostname']}, {each['version']}, {each['behindSeconds']:g} s behind"
+        f"{each['role'].capitalize():<16}{_place(each)}, {each['version']}, {each['behindSeconds']:g} s behind"
         for each in others
     ]
     return lines if others else [*lines, "Standby         none: nobody takes over if the leader ends"]
+
+
+def _place(manager: "Record") -> str:
+    """Return host and port of a manager; a manager of an earlier release states no port."""
+    port = manager.get("port")
+    return str(manager["hostname"]) if port is None else f"{manager['hostname']}:{port}"
 
 
 def _lines(url: str, overview: "Record", now: datetime) -> list[str]:

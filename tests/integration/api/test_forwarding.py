@@ -69,6 +69,9 @@ class StandingBy:
         self.leader_server = ApiServer(leading, "127.0.0.1", 0)
         self.leader_server.start()
         self.leader: Leader | None = Leader("leader-1", self.leader_server.url)
+        self.tokens_are_asked = threading.Event()
+        self.tokens_are_read = threading.Event()
+        self.tokens_are_read.set()
         codes = ForwardingCodes(KEY, "standby-1", lambda: NOW)
         self.server = ApiServer(
             StandbyApp(
@@ -76,7 +79,7 @@ class StandingBy:
                     leader=lambda: self.leader,
                     group=lambda: {"role": "standby", "leader": None, "managers": []},
                     not_ready=lambda: None if self.leader else "no manager leads just now",
-                    credentials=lambda: Credentials("the admin token", lambda _digest: None),
+                    credentials=self._credentials,
                     addresses=ClientAddresses(),
                     proxy=lambda: LeaderProxy(codes, None),
                     registry=CollectorRegistry(),
@@ -89,7 +92,14 @@ class StandingBy:
         )
         self.server.start()
 
+    def _credentials(self) -> Credentials:
+        """Return the tokens once the database has answered."""
+        self.tokens_are_asked.set()
+        assert self.tokens_are_read.wait(60)
+        return Credentials("the admin token", lambda _digest: None)
+
     def stop(self) -> None:
+        self.tokens_are_read.set()
         self.server.stop()
         self.leader_server.stop()
 
@@ -192,6 +202,26 @@ def test_only_managers_of_the_database_state_an_address() -> None:
     ):
         address = addresses.address(("198.51.100.1", 1), {FORWARDED: wrong})
         assert (address, addresses.is_trusted(address)) == ("", False)
+
+
+def test_a_database_that_answers_late_holds_up_no_other_request(standing_by: StandingBy, client: httpx2.Client) -> None:
+    """Metrics wait for the tokens; health is answered meanwhile, and then the metrics."""
+    standing_by.tokens_are_read.clear()
+    codes: list[int] = []
+
+    def ask() -> None:
+        headers = {"Authorization": "Bearer the admin token"}
+        with httpx2.Client(base_url=standing_by.server.url, timeout=90, trust_env=False) as other:
+            codes.append(other.get("/metrics", headers=headers).status_code)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert standing_by.tokens_are_asked.wait(60)
+    assert client.get("/health/live").status_code == 200
+    assert codes == []
+    standing_by.tokens_are_read.set()
+    asking.join(60)
+    assert codes == [200]
 
 
 def test_a_standby_answers_for_itself(standing_by: StandingBy, client: httpx2.Client) -> None:

@@ -28,7 +28,8 @@ def membership(*others: Member, leads: bool = True) -> tuple[Membership, Any]:
         leads=lambda: leads,
         leader=lambda: group.leader,
     )
-    return Membership(cast("LeaseKeeper", keeper), cast("Any", None), cast("Any", None), cast("Any", None)), keeper
+    nothing: Any = None
+    return Membership(cast("LeaseKeeper", keeper), nothing, nothing, nothing, nothing), keeper
 
 
 def test_a_leader_hands_over_to_nobody_but_one_that_stands_by() -> None:
@@ -59,18 +60,31 @@ def test_a_manager_that_does_not_lead_does_not_even_ask_the_database() -> None:
         lease_fence(cast("LeaseKeeper", membership()[1]), connection)()
 
 
-def test_health_names_leader_and_managers_without_their_addresses() -> None:
-    """Who leads since when, who stands by, and how long ago each was heard of."""
+def test_health_names_leader_and_managers_by_host_and_port() -> None:
+    """Who leads since when, who stands by, and how long ago each was heard of; other ways to them are not told."""
     record = group_record(cast("LeaseKeeper", membership(member("m2", "standby", 1.25))[1]))
     assert record["role"] == "leader"
     assert record["leader"] == {
         "hostname": "host-m1",
+        "port": 8443,
         "version": "0.1.0",
         "since": "2027-01-15T08:00:00.000Z",
         "epoch": 3,
     }
-    assert [(each["hostname"], each["role"], each["behindSeconds"]) for each in record["managers"]] == [
-        ("host-m1", "leader", 0.5),
-        ("host-m2", "standby", 1.2),
+    assert [
+        tuple(each[name] for name in ("hostname", "port", "role", "behindSeconds")) for each in record["managers"]
+    ] == [
+        ("host-m1", 8443, "leader", 0.5),
+        ("host-m2", 8443, "standby", 1.2),
     ]
-    assert "8443" not in str(record)
+    assert "http://" not in str(record)
+
+
+@pytest.mark.parametrize(
+    ("address", "port"), [("https://manager.example.org", 443), ("http://[::1]:9000", 9000), ("http://m:no", None)]
+)
+def test_the_port_is_that_of_the_address(address: str, port: int | None) -> None:
+    """An address without a port has that of its scheme; a damaged one has none."""
+    other = Member("m2", "host-m2", address, "mqtt://broker", "0.1.0", (), "standby", 0.5)
+    record = group_record(cast("LeaseKeeper", membership(other)[1]))
+    assert record["managers"][1]["port"] == port
