@@ -2,7 +2,7 @@
 
 A version of a row bears the number of the transaction that wrote it (`xmin`), and never changes. So the rows of all
 transactions that had not ended when an earlier reading began are all that may differ from it
-(docs/decisions/0024-a-stand-by-keeps-agents-warm.md). Rows are read some at a time, each time in a statement of its
+(docs/decisions/0025-a-stand-by-keeps-agents-warm.md). Rows are read some at a time, each time in a statement of its
 own: no lock and no snapshot lasts longer than that.
 """
 
