@@ -81,10 +81,11 @@ def test_health_names_leader_and_managers_by_host_and_port() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "port"), [("https://manager.example.org", 443), ("http://[::1]:9000", 9000), ("http://m:no", None)]
+    ("address", "port"),
+    [("https://manager.example.org", 443), ("http://[::1]:9000", 9000), ("http://[::1]", 80), ("ws://m", None)],
 )
 def test_the_port_is_that_of_the_address(address: str, port: int | None) -> None:
-    """An address without a port has that of its scheme; a damaged one has none."""
+    """An address without a port has that of its scheme; one of an unknown scheme has none."""
     other = Member("m2", "host-m2", address, "mqtt://broker", "0.1.0", (), "standby", 0.5)
     record = group_record(cast("LeaseKeeper", membership(other)[1]))
     assert record["managers"][1]["port"] == port
