@@ -2,8 +2,9 @@
 
 A piece is written in the transaction that commits threats, together with the progress of its projection. So each
 projection processes every threat once and lags by little; queries read the threats that it has not processed yet.
-Slices of the index are made from the threats in memory; those that are not there, as after a start, are read from the
-store. Counts are grouped by the store, which does that in half of the time (docs/decisions/0010).
+Slices of the index, and counts by kind and agent, are made from the threats in memory; those that are not there, as
+after a start, are read from the store. Counts of addresses are grouped by the store, which does that in half of the
+time (docs/decisions/0010).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,13 +16,11 @@ from manager.storage.statements import Statements
 from manager.storage.threat_index.bitmaps import SLICE
 
 REMEMBERED = 8 * SLICE
-"""The number of stored threats that are kept in memory until every index has processed them."""
+"""The number of stored threats that are kept in memory until every projection has processed them."""
 
-Add: TypeAlias = Callable[[int, int], None]
-"""Updates a projection with the threats from one sequence to another, both included."""
-
-AddToIndex: TypeAlias = Callable[[int, int, Sequence[RecentThreat] | None], None]
-"""The same for an index; the threats are given if all of them are in memory."""
+Add: TypeAlias = Callable[[int, int, Sequence[RecentThreat] | None], None]
+"""Updates a projection with the threats from one sequence to another, both included; they are given if all of them are
+in memory."""
 
 
 class Projections:
@@ -39,7 +38,7 @@ class Projections:
         self,
         statements: Statements,
         counts: Mapping[str, Add],
-        indexes: Mapping[str, AddToIndex],
+        indexes: Mapping[str, Add],
         piece: int = SLICE,
         remembered: int = REMEMBERED,
     ) -> None:
@@ -73,7 +72,7 @@ class Projections:
                 break
             progress[name] = first + self._piece - 1
             self._take_in(name, first, progress[name])
-        self._recent.forget_up_to(min(progress[name] for name in self._indexes))
+        self._recent.forget_up_to(min(progress.values()))
 
     def before_prune(self, last: int) -> None:
         """Add the threats up to a sequence to the counts, before the threats are deleted; indexes skip them."""
@@ -100,10 +99,8 @@ class Projections:
             self._statements.execute("projections.restart")
 
     def _take_in(self, name: str, first: int, last: int) -> None:
-        if name in self._counts:
-            self._counts[name](first, last)
-        else:
-            self._indexes[name](first, last, self._recent.between(first, last))
+        add = self._counts.get(name) or self._indexes[name]
+        add(first, last, self._recent.between(first, last))
         self._statements.execute("projections.set_progress", (name, last))
 
     def _extent(self) -> tuple[int, int]:

@@ -3,11 +3,17 @@
 Threats are counted in buckets of several lengths: a query for a period reads one or two buckets about as long as the
 period, or many short ones where a bucket has few rows. So a summary of weeks stays exact after the threats are pruned,
 and no query reads a million threats.
+
+An address comes once in many pieces, so a piece would write a row for each address and bucket length. Counts of
+addresses are written once, by the hour, and wait there as buckets of 0 seconds; when the hour is over they are rolled
+up into the buckets. Queries add what waits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
+from manager.storage.projections.recent_threats import RecentThreat
 from manager.storage.statements import Statements
 
 FIVE_MINUTES = 300
@@ -18,6 +24,17 @@ KEPT = 90 * DAY
 
 _SOURCES_KEPT = KEPT + 10 * DAY
 _SOURCES_IN_STEP = 2000
+
+_WAITING = 0
+"""The bucket length of the counts of addresses that wait; such a bucket has an hour."""
+
+_ROLLED_UP_AT_ONCE = 2048
+"""The counts that are rolled up with one piece: as many as a piece of that many threats can add."""
+
+
+CountInMemory: TypeAlias = Callable[[str, Sequence[RecentThreat]], bool]
+"""Adds threats in memory to the counts of this name, if that costs less than the database's own counting; returns
+whether it did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +61,38 @@ class ThreatCounts:
     Args:
         statements: those of the writer's database.
         counting: the kind of counts.
+        count_in_memory: counts threats that need not be read back.
     """
 
-    def __init__(self, statements: Statements, counting: Counting) -> None:
+    def __init__(self, statements: Statements, counting: Counting, count_in_memory: CountInMemory) -> None:
         self._statements = statements
         self._counting = counting
+        self._count_in_memory = count_in_memory
 
-    def add(self, first: int, last: int) -> None:
-        """Count the threats from one sequence to another, both included."""
+    def add(self, first: int, last: int, threats: Sequence[RecentThreat] | None = None) -> None:
+        """Count the threats from one sequence to another, both included.
+
+        Args:
+            first: the first sequence.
+            last: the last one.
+            threats: all of them, if they are in memory.
+        """
+        name = self._counting.name
+        if threats is not None and self._count_in_memory(name, threats):
+            return
         if self._counting is SOURCES:
             self._statements.execute("counts.number_sources", (first, last))
-        self._statements.execute(f"counts.add_{self._counting.name}", (first, last))
+        self._statements.execute(f"counts.add_{name}", (first, last))
+        if self._counting is SOURCES:
+            self._roll_up(last)
+
+    def _roll_up(self, last: int) -> None:
+        """Move waiting counts into the buckets, those of hours that were over when a threat was received."""
+        received = self._statements.rows("counts.received_at", (last,))
+        if received:
+            before = received[0][0] - HOUR
+            if self._statements.execute("counts.roll_up_sources", (before, _ROLLED_UP_AT_ONCE)):
+                self._statements.execute("counts.prune_sources", (_WAITING, before, _ROLLED_UP_AT_ONCE))
 
     def prune(self, now: float, limit: int) -> int:
         """Delete at most `limit` outdated counts; return the number of deleted rows."""

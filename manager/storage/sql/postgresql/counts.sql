@@ -47,24 +47,38 @@ ON CONFLICT (seconds, bucket, agent_number) DO UPDATE SET
     last_seen = greatest(threat_agent_count.last_seen, excluded.last_seen);
 
 -- name: add_sources
--- Counts the threats of a span of sequences by source address; `number_sources` comes first.
+-- Counts the threats of a span of sequences by source address and hour; `number_sources` comes first. The counts wait, as
+-- buckets of 0 seconds, for `roll_up_sources`: three rows for each address and piece would be half of all that is written.
 INSERT INTO threat_source_count (seconds, bucket, source_number, organization_id, count, last_seen)
 SELECT
-    length.seconds, bucket / length.seconds * length.seconds, source_number, organization_id, sum(number)::bigint,
-    max(seen)
+    0, trunc(event_time / 3600)::bigint * 3600, threat_source.number, organization_id, count(*), max(event_time)
+FROM threat JOIN threat_source ON address = source_ip JOIN agent ON agent.number = agent_number
+WHERE sequence BETWEEN %s AND %s
+GROUP BY 2, 3, 4
+ON CONFLICT (seconds, bucket, source_number, organization_id) DO UPDATE SET
+    count = threat_source_count.count + excluded.count,
+    last_seen = greatest(threat_source_count.last_seen, excluded.last_seen);
+
+-- name: roll_up_sources
+-- Adds the first of the waiting counts of hours before a time to the buckets; `prune_sources` deletes them then.
+INSERT INTO threat_source_count (seconds, bucket, source_number, organization_id, count, last_seen)
+SELECT
+    length.seconds, bucket / length.seconds * length.seconds, source_number, organization_id, sum(count)::bigint,
+    max(last_seen)
 FROM (VALUES (3600), (21600), (86400)) AS length (seconds)
 CROSS JOIN (
-    SELECT
-        threat_source.number AS source_number, organization_id, trunc(event_time / 3600)::bigint * 3600 AS bucket,
-        count(*) AS number, max(event_time) AS seen
-    FROM threat JOIN threat_source ON address = source_ip JOIN agent ON agent.number = agent_number
-    WHERE sequence BETWEEN %s AND %s
-    GROUP BY 1, 2, 3
-) AS grouped
+    SELECT bucket, source_number, organization_id, count, last_seen
+    FROM threat_source_count WHERE seconds = 0 AND bucket < ceil(%s::float8)::bigint
+    ORDER BY bucket, source_number, organization_id LIMIT %s
+) AS waiting
 GROUP BY 1, 2, 3, 4
 ON CONFLICT (seconds, bucket, source_number, organization_id) DO UPDATE SET
     count = threat_source_count.count + excluded.count,
     last_seen = greatest(threat_source_count.last_seen, excluded.last_seen);
+
+-- name: received_at
+-- The time of receipt of the last threat up to a sequence.
+SELECT received_at FROM threat WHERE sequence <= %s ORDER BY sequence DESC LIMIT 1;
 
 -- name: number_sources
 -- Gives new source addresses a number, in the order of their first threat; an upsert would take a number for each known
@@ -103,7 +117,8 @@ WHERE (seconds, bucket, agent_number) IN (
 DELETE FROM threat_source_count
 WHERE (seconds, bucket, source_number, organization_id) IN (
     SELECT seconds, bucket, source_number, organization_id
-    FROM threat_source_count WHERE seconds = %s AND bucket < ceil(%s::float8)::bigint LIMIT %s
+    FROM threat_source_count WHERE seconds = %s AND bucket < ceil(%s::float8)::bigint
+    ORDER BY bucket, source_number, organization_id LIMIT %s
 );
 
 -- name: source_numbers_after
@@ -206,7 +221,7 @@ SELECT value, number FROM lines ORDER BY is_last, number DESC, value;
 SELECT count(*) FROM (SELECT value FROM (
     SELECT source_number::bigint AS value
     FROM threat_source_count
-    WHERE seconds = %(seconds)s AND bucket >= %(bucket)s::bigint AND last_seen >= %(since)s
+    WHERE seconds IN (0, %(seconds)s) AND bucket >= %(bucket)s::bigint AND last_seen >= %(since)s
       AND (%(organizations)s::text IS NULL
            OR organization_id = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
     UNION ALL
@@ -232,6 +247,10 @@ SELECT count(*) FROM (SELECT value FROM (
 -- The number of source addresses of all organizations within a day, without grouping the counts of the day.
 -- `threat_source.last_seen` is the time of a threat, and no later threat of the address is a day younger: an address that
 -- was seen there within the period counts, and only one that was seen there in the day before has to be looked up.
+WITH waiting AS MATERIALIZED (
+    SELECT source_number FROM threat_source_count
+    WHERE seconds = 0 AND bucket >= %(bucket)s::bigint AND last_seen >= %(since)s
+)
 SELECT (
     SELECT count(*)
     FROM threat_source
@@ -242,6 +261,7 @@ SELECT (
               AND bucket = ANY (ARRAY[
                   %(bucket)s::bigint, %(bucket)s::bigint + %(seconds)s, %(bucket)s::bigint + 2 * %(seconds)s])
               AND source_number = number AND counted.last_seen >= %(since)s))
+       OR (last_seen >= %(since)s - 86400 AND number IN (SELECT source_number FROM waiting))
 ) + (
     SELECT count(DISTINCT source_ip)
     FROM (
@@ -258,7 +278,8 @@ SELECT (
             WHERE seconds = %(seconds)s
               AND bucket = ANY (ARRAY[
                   %(bucket)s::bigint, %(bucket)s::bigint + %(seconds)s, %(bucket)s::bigint + 2 * %(seconds)s])
-              AND source_number = number AND counted.last_seen >= %(since)s)))
+              AND source_number = number AND counted.last_seen >= %(since)s)
+           OR number IN (SELECT source_number FROM waiting)))
 );
 
 -- name: top_sources
@@ -267,7 +288,7 @@ SELECT (
 WITH found AS (
     SELECT source_number::bigint AS value, count AS number
     FROM threat_source_count
-    WHERE seconds = %(seconds)s AND bucket >= %(bucket)s::bigint AND last_seen >= %(since)s
+    WHERE seconds IN (0, %(seconds)s) AND bucket >= %(bucket)s::bigint AND last_seen >= %(since)s
       AND (%(organizations)s::text IS NULL
            OR organization_id = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
     UNION ALL

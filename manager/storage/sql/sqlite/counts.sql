@@ -41,23 +41,53 @@ ON CONFLICT (seconds, bucket, agent_number) DO UPDATE SET
     count = threat_agent_count.count + excluded.count,
     last_seen = max(threat_agent_count.last_seen, excluded.last_seen);
 
+-- name: upsert_kinds
+-- Adds a count that was made in memory.
+INSERT INTO threat_kind_count (seconds, bucket, organization_id, severity, type, count, last_seen)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (seconds, bucket, organization_id, severity, type) DO UPDATE SET
+    count = threat_kind_count.count + excluded.count,
+    last_seen = max(threat_kind_count.last_seen, excluded.last_seen);
+
+-- name: upsert_agents
+-- Adds a count that was made in memory.
+INSERT INTO threat_agent_count (seconds, bucket, agent_number, organization_id, count, last_seen)
+VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (seconds, bucket, agent_number) DO UPDATE SET
+    count = threat_agent_count.count + excluded.count,
+    last_seen = max(threat_agent_count.last_seen, excluded.last_seen);
+
 -- name: add_sources
--- Counts the threats of a span of sequences by source address; `number_sources` comes first.
+-- Counts the threats of a span of sequences by source address and hour; `number_sources` comes first. The counts wait, as
+-- buckets of 0 seconds, for `roll_up_sources`: three rows for each address and piece would be half of all that is written.
 INSERT INTO threat_source_count (seconds, bucket, source_number, organization_id, count, last_seen)
-SELECT length.seconds, bucket / length.seconds * length.seconds, source_number, organization_id, number, seen
+SELECT
+    0, CAST(event_time / 3600 AS INTEGER) * 3600, threat_source.number, organization_id, count(*), max(event_time)
+FROM threat JOIN threat_source ON address = source_ip JOIN agent ON agent.number = agent_number
+WHERE sequence BETWEEN ? AND ?
+GROUP BY 2, 3, 4
+ON CONFLICT (seconds, bucket, source_number, organization_id) DO UPDATE SET
+    count = threat_source_count.count + excluded.count,
+    last_seen = max(threat_source_count.last_seen, excluded.last_seen);
+
+-- name: roll_up_sources
+-- Adds the first of the waiting counts of hours before a time to the buckets; `prune_sources` deletes them then.
+INSERT INTO threat_source_count (seconds, bucket, source_number, organization_id, count, last_seen)
+SELECT length.seconds, bucket / length.seconds * length.seconds, source_number, organization_id, count, last_seen
 FROM (SELECT 3600 AS seconds UNION ALL SELECT 21600 UNION ALL SELECT 86400) AS length
 CROSS JOIN (
-    SELECT
-        threat_source.number AS source_number, organization_id, CAST(event_time / 3600 AS INTEGER) * 3600 AS bucket,
-        count(*) AS number, max(event_time) AS seen
-    FROM threat JOIN threat_source ON address = source_ip JOIN agent ON agent.number = agent_number
-    WHERE sequence BETWEEN ? AND ?
-    GROUP BY 1, 2, 3
-) AS grouped
+    SELECT bucket, source_number, organization_id, count, last_seen
+    FROM threat_source_count WHERE seconds = 0 AND bucket < ?
+    ORDER BY bucket, source_number, organization_id LIMIT ?
+) AS waiting
 WHERE true
 ON CONFLICT (seconds, bucket, source_number, organization_id) DO UPDATE SET
     count = threat_source_count.count + excluded.count,
     last_seen = max(threat_source_count.last_seen, excluded.last_seen);
+
+-- name: received_at
+-- The time of receipt of the last threat up to a sequence.
+SELECT received_at FROM threat WHERE sequence <= ? ORDER BY sequence DESC LIMIT 1;
 
 -- name: number_sources
 -- Gives new source addresses a number. `last_seen` is exact to a day, so that most rows stay as they are.
@@ -84,7 +114,8 @@ WHERE (seconds, bucket, agent_number) IN (
 DELETE FROM threat_source_count
 WHERE (seconds, bucket, source_number, organization_id) IN (
     SELECT seconds, bucket, source_number, organization_id
-    FROM threat_source_count WHERE seconds = ? AND bucket < ? LIMIT ?
+    FROM threat_source_count WHERE seconds = ? AND bucket < ?
+    ORDER BY bucket, source_number, organization_id LIMIT ?
 );
 
 -- name: source_numbers_after
@@ -171,7 +202,7 @@ SELECT 0, count(*) FROM total;
 SELECT count(DISTINCT value) FROM (
     SELECT source_number AS value, count AS number
     FROM threat_source_count
-    WHERE seconds = :seconds AND bucket >= :bucket AND last_seen >= :since
+    WHERE seconds IN (0, :seconds) AND bucket >= :bucket AND last_seen >= :since
       AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)))
     UNION ALL
     SELECT coalesce(threat_source.number, -uncounted.first), uncounted.number
@@ -193,6 +224,9 @@ SELECT count(DISTINCT value) FROM (
 -- The number of source addresses of all organizations within a day, without grouping the counts of the day.
 -- `threat_source.last_seen` is the time of a threat, and no later threat of the address is a day younger: an address that
 -- was seen there within the period counts, and only one that was seen there in the day before has to be looked up.
+WITH waiting AS MATERIALIZED (
+    SELECT source_number FROM threat_source_count WHERE seconds = 0 AND bucket >= :bucket AND last_seen >= :since
+)
 SELECT (
     SELECT count(*)
     FROM threat_source
@@ -201,6 +235,7 @@ SELECT (
             SELECT 1 FROM threat_source_count AS counted
             WHERE seconds = :seconds AND bucket IN (:bucket, :bucket + :seconds, :bucket + 2 * :seconds)
               AND source_number = number AND counted.last_seen >= :since))
+       OR (last_seen >= :since - 86400 AND number IN (SELECT source_number FROM waiting))
 ) + (
     SELECT count(DISTINCT source_ip)
     FROM threat
@@ -212,7 +247,8 @@ SELECT (
           AND (last_seen >= :since OR EXISTS (
             SELECT 1 FROM threat_source_count AS counted
             WHERE seconds = :seconds AND bucket IN (:bucket, :bucket + :seconds, :bucket + 2 * :seconds)
-              AND source_number = number AND counted.last_seen >= :since)))
+              AND source_number = number AND counted.last_seen >= :since)
+           OR number IN (SELECT source_number FROM waiting)))
 );
 
 -- name: top_sources
@@ -221,7 +257,7 @@ SELECT (
 WITH found AS (
     SELECT source_number AS value, count AS number
     FROM threat_source_count
-    WHERE seconds = :seconds AND bucket >= :bucket AND last_seen >= :since
+    WHERE seconds IN (0, :seconds) AND bucket >= :bucket AND last_seen >= :since
       AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)))
     UNION ALL
     SELECT coalesce(threat_source.number, -uncounted.first), uncounted.number
