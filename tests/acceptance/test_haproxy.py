@@ -154,12 +154,14 @@ def test_the_fleet_goes_on_behind_the_proxy_when_a_manager_is_killed(fleet: Flee
             guard.stop()
 
 
-def test_simulated_agents_lose_nothing_through_the_proxy(fleet: Fleet) -> None:
-    """Over MQTT through the proxy, with the leader killed: every report is stored once, as asked through the proxy."""
+@pytest.mark.parametrize("protocol", ["mqtt", "http"])
+def test_simulated_agents_lose_nothing_through_the_proxy(fleet: Fleet, protocol: str) -> None:
+    """Over MQTT or HTTP, with the leader killed: every report is stored once, as asked through the proxy."""
     first, second = fleet.managers
     with _served(fleet):
+        door = ["--http"] if protocol == "http" else ["--manager", f"mqtt://127.0.0.1:{fleet.mqtt}"]
         line = [
-            sys.executable, "-m", "panguard", "simulate", "--manager", f"mqtt://127.0.0.1:{fleet.mqtt}",
+            sys.executable, "-m", "panguard", "simulate", *door,
             "--agents", "10", "--threats", "200", "--rate", "20", "--patience", "3m",
             "--enroll-token-file", str(first.data / "enroll.token"), "--auth-token-file",
             str(first.data / "admin.token"), "-o", "json",
