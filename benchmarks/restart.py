@@ -1,7 +1,7 @@
 """Measures the restart of a manager over a large store: time until it serves, and memory.
 
 Run as ``python -m benchmarks.restart [--quick] [-o json]``: the product's own process with its embedded broker, from
-its start until both doors are open; 100,000 agents and 1,000,000 threats of a day; 10,000 agents and 1,000,000 threats
+its start until both doors are open; 100,000 agents and 1,000,000 threats of a day; as many agents and 1,000,000 threats
 of the last minutes; 16,000 agents that share a technique within minutes and have no incident. Then the first 500
 reports: what they need of the older ones is read when they come.
 """
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     less = 100 if options.quick else 1
     figures = [
         of_a_day(100_000 // less, 1_000_000 // less),
-        of_the_window(10_000 // less, 1_000_000 // less),
+        of_the_window(100_000 // less, 1_000_000 // less),
         of_a_run(16_000 // less),
     ]
     if options.output == "json":
