@@ -21,3 +21,9 @@ def freeze_and_relax() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+
+
+def release() -> None:
+    """Collect also what was frozen, after the end of what it was frozen for."""
+    gc.unfreeze()
+    gc.collect()

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from enum import Enum
-from functools import partial
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -24,6 +24,9 @@ from manager.runtime.wiring import Manager
 from manager.settings import Role, Settings
 from schemas.errors import TokenError
 from schemas.keys import EnrollmentToken
+
+if TYPE_CHECKING:
+    from manager.runtime.member import MemberProcess
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +67,7 @@ def run(settings: Settings) -> int:
 def _lead_in_turn(
     settings: Settings, transport: Transport, directory: DataDirectory, stack: ExitStack
 ) -> Callable[[], None] | None:
-    """Stand by, lead, and return a function that replaces the process after that; None after a signal to stop."""
+    """Stand by and lead in turn; return a function that replaces the process, or None after a signal to stop."""
     from manager.runtime.member import MemberProcess  # noqa: PLC0415 -- imports psycopg
 
     process = MemberProcess(settings, transport, directory)
@@ -74,18 +77,31 @@ def _lead_in_turn(
 
         IngestProcess(settings, transport, directory, process, stack).serve(_print_ready)
         return None
-    if not process.stand_by(_print_ready):
-        return None
+    while process.stand_by(_print_ready):
+        end = _lead(settings, transport, directory, process)
+        if end is not End.STEPPED_DOWN:
+            return process.begin_anew if end is End.LOST else None
+        gc_tuning.release()
+        process = MemberProcess(settings, transport, directory, after=process)
+        stack.callback(process.keeper.close)
+    return None
+
+
+def _lead(settings: Settings, transport: Transport, directory: DataDirectory, process: "MemberProcess") -> "End":
+    """Lead, and close all that a leader has; return why it ended."""
     try:
-        manager = Manager(settings, transport, directory, stack, process.membership)
-        if process.is_stopping:
-            return None
-        end = ManagerLoop(manager, stack, process.close_door).serve(_print_ready)
+        with ExitStack() as stack:
+            manager = Manager(settings, transport, directory, stack, process.membership)
+            if process.is_stopping:
+                return End.STOPPED
+            loop = ManagerLoop(manager, stack, process.close_door)
+            end = loop.serve(_print_ready)
     except SetupError:
         if not process.membership.is_lost:
             raise
-        end = End.LOST
-    return None if end is End.STOPPED else partial(process.begin_anew, stepped_down=end is End.STEPPED_DOWN)
+        return End.LOST
+    process.catch_signals()
+    return End.STOPPED if loop.is_stopping else end
 
 
 class End(Enum):
@@ -118,6 +134,11 @@ class ManagerLoop:
         self._manager = manager
         self._stack = stack
         self._stopping = False
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a signal to stop has arrived."""
+        return self._stopping
 
     def serve(self, ready: Callable[[str, str], None]) -> End:
         """Open the doors, call `ready` with both addresses, and run the loop until its end; return the reason."""

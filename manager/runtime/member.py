@@ -1,9 +1,9 @@
 """One of several managers on one database: it stands by, leads, and begins anew after it has led.
 
 A manager on PostgreSQL opens its HTTP door at once. While another leads, the door passes requests on; once this one has
-the lease, the parts of `manager.runtime.wiring` are built and take the door over. The memory of a leader is of no use
-after the lease is lost, so the process then replaces itself by a new one (`execv`), which stands by. The listening
-socket stays open meanwhile: clients wait instead of being refused.
+the lease, the parts of `manager.runtime.wiring` are built and take the door over. One that has handed the lease over
+closes them and stands by again. One that has lost the lease may stand still anywhere, so the process replaces itself by
+a new one (`execv`). The listening socket stays open meanwhile: clients wait instead of being refused.
 """
 
 import os
@@ -52,7 +52,6 @@ from schemas.keys import derive
 log = structlog.get_logger(__name__)
 
 _LISTENER = "PANGUARD_INHERITED_LISTENER"
-_HOLD_OFF = "PANGUARD_HOLD_OFF"
 _AFTER_STEP_DOWN = 15.0
 """Seconds for which a manager that has stepped down leaves the lease to others."""
 
@@ -65,18 +64,25 @@ _FILES_FOLLOWED_EVERY = 60.0
 
 
 class MemberProcess:
-    """One process of the managers of a database.
+    """The place of one process among the managers of a database, until the end of its leadership.
 
     Args:
         settings: the manager's settings, with a database.
         transport: certificates of the doors, and trust in the broker.
         directory: the data directory, locked.
+        after: this process's former place, whose lease it has handed over; None for a first one.
 
     Raises:
         SetupError: the database or the key file cannot be used, or the port is taken.
     """
 
-    def __init__(self, settings: Settings, transport: Transport, directory: DataDirectory) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        transport: Transport,
+        directory: DataDirectory,
+        after: "MemberProcess | None" = None,
+    ) -> None:
         place = settings.store
         if not isinstance(place, DatabaseAddress):
             raise SetupError("several managers need a database: give --database")
@@ -87,10 +93,14 @@ class MemberProcess:
         self._place = place
         self._started = time.monotonic()
         self._stopping = False
+        if after is not None:
+            self.catch_signals()
+            self._stopping = self._stopping or after.is_stopping
         self._door: ApiServer | None = None
         self._files_due = 0.0
         secrets_of_store = _secrets(directory, place)
-        self._listener = _inherited_listener() or listen(settings.host, settings.port)
+        inherited = _inherited_listener() if after is None else after._listener  # noqa: SLF001 -- the same class
+        self._listener: socket.socket = inherited or listen(settings.host, settings.port)
         own_id = f"{socket.gethostname()}-{secrets.token_hex(8)}"[:64]
         table = LeaseTable(place)
         self.keeper = LeaseKeeper(
@@ -98,7 +108,7 @@ class MemberProcess:
             Member(own_id, socket.gethostname(), self._address(), _broker(settings), VERSION, FEATURES, self._role),
             lambda: clock.read().monotonic,
             is_candidate=settings.role is Role.ALL,
-            hold_off=float(os.environ.pop(_HOLD_OFF, "0")),
+            hold_off=0.0 if after is None else _AFTER_STEP_DOWN,
         )
         codes = ForwardingCodes(derive(secrets_of_store.store_key, b"forwarding"), own_id, lambda: clock.read().wall)
         shared = SharedTexts(
@@ -118,8 +128,7 @@ class MemberProcess:
         Raises:
             SetupError: the embedded broker cannot be shared with another manager.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+        self.catch_signals()
         self.keeper.start()
         self._wait(lambda: self.keeper.group is not None, _FIRST_LOOK)
         self._refuse_embedded_broker()
@@ -164,7 +173,7 @@ class MemberProcess:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether a signal to stop has arrived before the loop of a leader took over."""
+        """Whether a signal to stop has arrived while no loop of a leader took it."""
         return self._stopping
 
     def _follow_files(self) -> None:
@@ -193,12 +202,10 @@ class MemberProcess:
             door.stop_accepting()
             threading.Thread(target=door.stop, name="standby-door").start()
 
-    def begin_anew(self, *, stepped_down: bool) -> None:
+    def begin_anew(self) -> None:
         """Replace this process by one that stands by; the listening socket stays open. Does not return."""
         self._listener.set_inheritable(True)
         os.environ[_LISTENER] = str(self._listener.fileno())
-        if stepped_down:
-            os.environ[_HOLD_OFF] = str(_AFTER_STEP_DOWN)
         sys.stdout.flush()
         sys.stderr.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 -- this program's own words
@@ -288,9 +295,13 @@ class MemberProcess:
             self.keeper.changed.wait(min(left, 0.1))
             self.keeper.changed.clear()
 
+    def catch_signals(self) -> None:
+        """Note signals to stop from now on."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
-        self.keeper.changed.set()
 
 
 def _secrets(directory: DataDirectory, place: DatabaseAddress) -> StoreSecrets:

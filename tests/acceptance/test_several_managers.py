@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 
 from tests.integration.mqtt.door_bench import peer
@@ -130,6 +131,37 @@ def test_the_page_hands_the_lead_over_for_an_upgrade(managers: DatabaseManagers)
     assert first.running is not None
     assert first.running.process.poll() is None
     assert (second.data / "enroll.token").read_text() == token
+
+
+def test_a_manager_that_stepped_down_leads_again_and_keeps_nothing_of_before(
+    managers: DatabaseManagers, cluster: Postgresql
+) -> None:
+    """Two managers hand the lead to each other and back; threads and sessions do not add up, and a signal ends both."""
+    first, second = managers.add(), managers.add()
+    first.start()
+    leads(first)
+    second.start()
+    stands_by(second)
+    assert first.running is not None
+    process = psutil.Process(first.running.process.pid)
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'panguard%'"
+    register(first, 1)
+    used: list[tuple[int, int]] = []
+    for round_ in range(3):
+        for leader, other in ((first, second), (second, first)):
+            eventually(lambda each=leader: command(each, "step-down").returncode == 0, what="the other stands by")
+            leads(other)
+            stands_by(leader)
+            set_threshold(leader, 60 + round_)
+        ((count,),) = cluster.execute(sessions)
+        used.append((process.num_threads(), count))
+    threads, count = used[0]
+    eventually(lambda: process.num_threads() <= threads + 1, what=f"no more threads than after the first round: {used}")
+    eventually(lambda: cluster.execute(sessions)[0][0] <= count + 2, what=f"no more sessions: {used}")
+    assert second.stop() == 0
+    leads(first)
+    assert [each["hostname"] for each in first.get("/api/agents")] == ["srv-0"]
+    assert first.stop() == 0
 
 
 def test_a_stopped_leader_is_followed_at_once(managers: DatabaseManagers) -> None:
