@@ -55,7 +55,7 @@ class LeaseKeeper:
         clock: seconds on a monotonic clock that counts suspended time.
         times: the times of the lease.
         is_candidate: whether it takes the lease; an ingest process never does.
-        hold_off: seconds for which it does not take a lease that is free, after it has stepped down.
+        hold_off: seconds for which it leaves a free lease to others, after it has stepped down, until another had it.
         on_change: called in the keeper's thread when the leadership begins or ends.
     """
 
@@ -211,6 +211,8 @@ class LeaseKeeper:
         row, since = self._table.read()
         now = self._clock()
         self._watch.observe(row, now)
+        if row.holder is not None:
+            self._hold_off_until = now  # another has taken the lease meanwhile: it was left to others
         if self.tenure is None and now >= self._next_announcement:
             self._announce(STANDBY if self._is_candidate else INGEST)
         members = tuple(member for member in self._table.members() if abs(member.age) < _LIVE)

@@ -27,11 +27,13 @@ def start(postgresql_address: DatabaseAddress) -> Iterator[Start]:
     """Provide a function that starts a keeper; at the end all are closed."""
     started: list[LeaseKeeper] = []
 
-    def begin(name: str, features: tuple[str, ...] = (), migration: int | None = None) -> LeaseKeeper:
+    def begin(
+        name: str, features: tuple[str, ...] = (), migration: int | None = None, hold_off: float = 0.0
+    ) -> LeaseKeeper:
         knows = newest_migration() if migration is None else migration
         address = f"http://{name}:8443"
         member = Member(name, f"host-{name}", address, "mqtt://broker", "0.1.0", features, "standby", migration=knows)
-        keeper = LeaseKeeper(LeaseTable(postgresql_address), member, time.monotonic, times=TIMES)
+        keeper = LeaseKeeper(LeaseTable(postgresql_address), member, time.monotonic, times=TIMES, hold_off=hold_off)
         keeper.start()
         started.append(keeper)
         return keeper
@@ -79,6 +81,18 @@ def test_a_release_hands_over_at_once_and_a_silence_in_time(start: Start) -> Non
     assert not two.leads()
     assert two._table.renew(two.tenure.row) is None
     two._table.close()
+
+
+def test_one_that_stepped_down_takes_the_lease_again_after_another_had_it(start: Start) -> None:
+    """It leaves a free lease to others, and is one of those that stand by once another has taken it."""
+    one = start("a", hold_off=3600.0)
+    eventually(lambda: one.group is not None, what="the free lease was read")
+    assert one.tenure is None
+    two = start("b")
+    eventually(two.leads, what="the other leads")
+    eventually(lambda: one.leader() is not None, what="that is known")
+    two.close()
+    eventually(one.leads, what="it leads again")
 
 
 def test_lost_connections_move_no_leadership(start: Start, postgresql_address: DatabaseAddress) -> None:
