@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import signal
 import sys
 import time
 from pathlib import Path
@@ -13,10 +14,13 @@ import typer
 from chaos.fault import every_fault
 from chaos.report import read, results, write
 from chaos.run import Row, run_fault, share_out
-from chaos.scale.campaign import Campaign, run_campaign
+from chaos.scale.campaign import run_campaign
 from chaos.scale.faults import plan
+from chaos.scale.summary import read as read_lines
+from chaos.scale.summary import summed, table
 from chaos.site import DOORS, Load
 
+_STOPPED = 143
 REPORT = Path(__file__).parents[1] / "docs" / "reliability.md"
 
 
@@ -36,7 +40,14 @@ def main(
     report: Annotated[bool, typer.Option("--report", help="Write docs/reliability.md.")] = False,
     rows: Annotated[
         list[Path] | None,
-        typer.Option("--rows", help="Run nothing; take the results that earlier runs printed with -o json."),
+        typer.Option(
+            "--rows",
+            help="Run nothing; take what earlier runs printed with -o json, or the --lines of the profile scale.",
+        ),
+    ] = None,
+    lines: Annotated[
+        Path | None,
+        typer.Option(help="Append each verdict of the profile scale to this file, as it is given (JSON)."),
     ] = None,
     note: Annotated[str, typer.Option(help="A sentence for the page, for example on the load of the machine.")] = "",
     output: Annotated[
@@ -47,11 +58,13 @@ def main(
 
     Exits 0 if all that must hold held, 1 if something did not, 2 if there is nothing to run.
     """
+    if rows and profile == "scale":
+        _sum_up(read_lines(rows))
     if rows:
         _show_rows([read(path) for path in rows], report=report, note=note)
     seed = secrets.randbelow(2**31) if seed is None else seed
     if profile == "scale":
-        _strike_group(faults, seed, Load(agents, rate), minutes)
+        _strike_group(faults, seed, Load(agents, rate), minutes, lines)
     chosen = [fault for fault in every_fault() if only is None or only in fault.group or only in fault.name]
     shares = [share for share in share_out(chosen, kills) if door in {None, share[1]}]
     if not shares:
@@ -72,18 +85,33 @@ def main(
     raise typer.Exit(1 if any(_is_surprise(row) for row in done) else 0)
 
 
-def _strike_group(faults: int, seed: int, load: Load, minutes: float) -> NoReturn:
+def _strike_group(faults: int, seed: int, load: Load, minutes: float, lines: Path | None) -> NoReturn:
     typer.echo(f"seed {seed}: again with --profile scale --seed {seed} --faults {faults}", err=True)
-    chosen = plan(faults, Random(seed))
-    done: Campaign = run_campaign(
-        chosen,
+    told: list[dict[str, Any]] = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_STOPPED))  # the group's processes are ended, too
+
+    def tell(members: dict[str, Any]) -> None:
+        told.append(members)
+        if lines is not None:
+            with lines.open("a") as file:
+                file.write(f"{json.dumps(members)}\n")
+
+    run_campaign(
+        plan(faults, Random(seed)),
         seed=seed,
         load=load,
         deadline=time.monotonic() + minutes * 60,
         show=lambda text: typer.echo(text, err=True),
+        tell=tell,
     )
-    typer.echo(json.dumps(done.members(), indent=2))
-    raise typer.Exit(0 if done.holds else 1)
+    typer.echo(json.dumps(told[-1], indent=2))
+    _sum_up(told)
+
+
+def _sum_up(lines: list[dict[str, Any]]) -> NoReturn:
+    found = summed(lines)
+    typer.echo(table(found))
+    raise typer.Exit(0 if found.holds else 1)
 
 
 def _show_rows(runs: list[dict[str, Any]], *, report: bool, note: str) -> NoReturn:

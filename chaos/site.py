@@ -251,15 +251,24 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {memory} GiB, {platform.python_implementation()} {platform.python_version()}"
 
 
-def shifted_clock(file: Path) -> dict[str, str]:
-    """Return the variables under which a process's wall clock is shifted by what a file says."""
+def faketime_library() -> Path:
+    """Return the library that shifts a process's wall clock.
+
+    Raises:
+        SiteError: it is not installed.
+    """
     libraries = [_FAKETIME, *Path("/usr/lib").glob("*/faketime/libfaketime.so.1")]
     library = next((path for path in libraries if path.exists()), None)
     if library is None:
         raise SiteError("libfaketime is not installed: apt-get install faketime")
+    return library
+
+
+def shifted_clock(file: Path) -> dict[str, str]:
+    """Return the variables under which a process's wall clock is shifted by what a file says."""
     file.write_text("+0")
     return {
-        "LD_PRELOAD": str(library),
+        "LD_PRELOAD": str(faketime_library()),
         "FAKETIME_TIMESTAMP_FILE": str(file),
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",

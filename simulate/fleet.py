@@ -58,16 +58,17 @@ class Fleet:
         plan: The plan of the simulation.
         show: Called with the progress twice a second.
         stopping: Set to end the schedule early.
+        ledger: Records the reports; an empty one.
     """
 
-    def __init__(self, plan: Plan, show: Show, stopping: asyncio.Event) -> None:
-        self.ledger = Ledger()
+    def __init__(self, plan: Plan, show: Show, stopping: asyncio.Event, ledger: Ledger) -> None:
+        self.ledger = ledger
         self.tally = Tally()
         self._plan = plan
         self._show = show
         self._stopping = stopping
         self._leaving = asyncio.Event()
-        self._schedule = detections(plan)
+        self._shared: set[str] = set()
         self._state = StateDirectory(plan.state, plan.token.sign_key) if plan.state else None
         started = time.monotonic()
         identities = [self._identity(hostname(plan.seed, number)) for number in range(plan.agents)]
@@ -82,8 +83,8 @@ class Fleet:
 
     @property
     def shared_addresses(self) -> frozenset[str]:
-        """The attackers that several agents report."""
-        return frozenset(each.source_ip for each in self._schedule if each.is_shared)
+        """The attackers that several agents report, as far as they were reported."""
+        return frozenset(self._shared)
 
     @property
     def agent_ids(self) -> frozenset[str]:
@@ -94,7 +95,7 @@ class Fleet:
         """Return the current progress."""
         connecting = self._phase == "connecting"
         settled = self._sent - self.ledger.waiting
-        done, total = (self.tally.connected, self._plan.agents) if connecting else (settled, len(self._schedule))
+        done, total = (self.tally.connected, self._plan.agents) if connecting else (settled, self._plan.threats)
         return Progress(self._phase, done, total, self.tally.connected, self._sent, self.ledger.waiting)
 
     async def run(self) -> Run:
@@ -243,15 +244,21 @@ class Fleet:
         """Create each report at its scheduled time, and cut connections as planned."""
         waiting_cuts = iter(cuts(self._plan))
         cut = next(waiting_cuts, None)
-        for number, detection in enumerate(self._schedule):
-            await self._until(start + detection.at, number)
+        made: set[Agent] = set()
+        at = 0.0
+        for number, detection in enumerate(detections(self._plan)):
+            if detection.at != at:
+                self._pump(made)
+                at = detection.at
+                await self._until(start + at, number)
             if self._stopping.is_set():
                 return
             while cut is not None and cut.at <= detection.at:
                 self._cut(self.agents[cut.agent])
                 cut = next(waiting_cuts, None)
-            self._longest_lag = max(self._longest_lag, time.monotonic() - start - detection.at)
-            self._detected(detection)
+            self._longest_lag = max(self._longest_lag, time.monotonic() - start - at)
+            made.add(self._detected(detection))
+        self._pump(made)
 
     async def _until(self, moment: float, number: int) -> None:
         """Wait until a time; if it has passed, yield to the event loop at intervals."""
@@ -266,12 +273,21 @@ class Fleet:
         except TimeoutError:
             return
 
-    def _detected(self, detection: Detection) -> None:
+    def _detected(self, detection: Detection) -> Agent:
         agent = self.agents[detection.agent]
         agent.detected(detection)
         self._sent += 1
-        if agent.session is not None:
-            agent.session.pump()
+        if detection.is_shared:
+            self._shared.add(detection.source_ip)
+        return agent
+
+    @staticmethod
+    def _pump(made: set[Agent]) -> None:
+        """Send the reports that were made at one moment."""
+        for agent in made:
+            if agent.session is not None:
+                agent.session.pump()
+        made.clear()
 
     def _cut(self, agent: Agent) -> None:
         if agent.session is not None:

@@ -129,6 +129,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self.entries: dict[str, LedgerEntry] = {}
+        self.receipts: list[str] = []
+        """The reports with a receipt as stored, in its order; another thread may read it meanwhile."""
         self.waiting = 0
         self._longest_pause = 0.0
         self._pause_from = 0.0
@@ -145,6 +147,7 @@ class Ledger:
         entry = self._settled(report_id, now)
         if entry is not None:
             entry.receipted_at = now
+            self.receipts.append(report_id)
         return entry is not None
 
     def refused(self, report_id: str, reason: str, now: float) -> bool:

@@ -2,10 +2,10 @@
 
 import ssl
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from datetime import datetime
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import httpx2
 
@@ -35,6 +35,22 @@ class Watermark(NamedTuple):
     threat: tuple[str, str] | None
     incident: str | None
     incident_opened_at: str | None
+
+
+class StoredReader(Protocol):
+    """Reads what a manager has stored."""
+
+    def mark(self) -> Watermark:
+        """Return the ids of the newest threat and incident."""
+        ...
+
+    def threats(self, mark: Watermark, report_ids: Container[str], agent_ids: Container[str]) -> Iterable[Stored]:
+        """Return the threats stored since the mark with one of these report ids or agents."""
+        ...
+
+    def incidents(self, mark: Watermark, addresses: frozenset[str]) -> list[Opened]:
+        """Return the incidents about these addresses that were opened since the mark."""
+        ...
 
 
 class ManagerReader:

@@ -12,6 +12,9 @@ from simulate.errors import PlanError
 MOST_AGENTS = 100_000
 """The maximum number of agents; a hostname has five digits for the agent's number."""
 
+BURSTS = (1, 2, 4, 5, 8, 10, 20)
+"""The numbers of reports that may be made at one moment."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -32,6 +35,9 @@ class Plan:
         connections: The number of HTTP connections that all agents share; None for one connection for each agent.
         cuts: The number of connections that are cut without a sign-off while reports are sent.
         repeats: The share of reports that are sent twice at once.
+        burst: The number of reports that are made at one moment, those of attackers of one agent by one agent, as a
+            guard does that reads several lines of its log at once. It sends them in one message, if the manager takes
+            such.
         state: The directory that stores the agents' identities for the next run; None stores none.
         ca_file: The trusted certificates, PEM; None for the system's.
         insecure: Whether plain-text connections to other machines are allowed.
@@ -58,6 +64,7 @@ class Plan:
     connections: int | None = None
     cuts: int = 0
     repeats: float = 0.0
+    burst: int = 1
     state: Path | None = None
     ca_file: Path | None = None
     insecure: bool = False
@@ -79,6 +86,8 @@ class Plan:
             raise PlanError(f"--agents is {self.agents}: give 1 to {MOST_AGENTS:,}")
         if self.threats < 0 or self.cuts < 0:
             raise PlanError("--threats and --cuts are counts: give 0 or more")
+        if self.burst not in BURSTS:
+            raise PlanError(f"a burst has {', '.join(map(str, BURSTS))} reports, not {self.burst}")
         if not (math.isfinite(self.rate) and self.rate > 0):
             raise PlanError(f"--rate is {self.rate:g}: give reports a second, above 0")
         for name in ("shared_attackers", "unvouched", "repeats"):

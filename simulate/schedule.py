@@ -17,6 +17,9 @@ REPORTS_OF_AN_ATTACKER = 5
 """The number of agents that report a shared attacker, at most all agents."""
 
 _FEWEST_SHARED = 2
+_PIECE = 20_000
+"""The number of reports that are scheduled at a time; a multiple of every burst."""
+
 _SHARED_FROM, _OWN_FROM = int(IPv4Address("198.18.0.0")), int(IPv4Address("198.19.0.0"))
 _IPV4 = 65_534
 _IPV6 = int(IPv6Address("2001:db8::"))
@@ -67,23 +70,30 @@ def hostname(seed: int, number: int) -> str:
     return f"sim-{seed}-{number:05d}"
 
 
-def detections(plan: Plan) -> list[Detection]:
-    """Return all reports in the order of their times; deterministic for a plan."""
+def detections(plan: Plan) -> Iterator[Detection]:
+    """Yield all reports in the order of their times; deterministic for a plan. A long schedule is made in pieces."""
     chance = _random(plan, "detections")
-    order = list(range(plan.threats))
-    shared = set(chance.sample(order, _shared_count(plan)))
-    victims = _shared_victims(plan, len(shared), chance)
-    addresses = _Addresses(chance)
-    unvouched = set(chance.sample(order, round(plan.unvouched * plan.threats)))
-    repeated = set(chance.sample(order, round(plan.repeats * plan.threats)))
-    made = []
-    for number in order:
-        agent, source = next(victims) if number in shared else (chance.randrange(plan.agents), None)
-        made.append(
-            Detection(
-                at=(number + chance.random()) / plan.rate,
+    addresses: _Addresses | None = None
+    attackers = 0
+    for start in range(0, plan.threats, _PIECE):
+        order = range(start, min(start + _PIECE, plan.threats))
+        shared = set(chance.sample(order, _shared_count(plan, len(order))))
+        victims = _shared_victims(plan, len(shared), chance)
+        addresses = addresses or _Addresses(chance)
+        unvouched = set(chance.sample(order, round(plan.unvouched * len(order))))
+        repeated = set(chance.sample(order, round(plan.repeats * len(order))))
+        moment, together = 0.0, 0
+        for number in order:
+            agent, source = next(victims) if number in shared else (chance.randrange(plan.agents), None)
+            moment_of_its_own = number + chance.random()
+            if number % plan.burst == 0:
+                moment, together = moment_of_its_own, agent
+            elif source is None:
+                agent = together
+            yield Detection(
+                at=moment / plan.rate,
                 agent=agent,
-                source_ip=addresses.own(number) if source is None else addresses.shared(source),
+                source_ip=addresses.own(number) if source is None else addresses.shared(attackers + source),
                 is_shared=source is not None,
                 severity=chance.choices(_SEVERITIES, _WEIGHTS)[0],
                 attempts=chance.randint(_FEWEST_ATTEMPTS, _MOST_ATTEMPTS),
@@ -91,8 +101,7 @@ def detections(plan: Plan) -> list[Detection]:
                 is_vouched=number not in unvouched,
                 is_repeated=number in repeated,
             )
-        )
-    return made
+        attackers += len(shared)
 
 
 def cuts(plan: Plan) -> list[Cut]:
@@ -106,8 +115,8 @@ def _random(plan: Plan, purpose: str) -> random.Random:
     return random.Random(f"{plan.seed} {purpose}")  # noqa: S311 -- deterministic on purpose, no secret
 
 
-def _shared_count(plan: Plan) -> int:
-    count = round(plan.shared_attackers * plan.threats)
+def _shared_count(plan: Plan, threats: int) -> int:
+    count = round(plan.shared_attackers * threats)
     return count if plan.agents >= _FEWEST_SHARED and count >= _FEWEST_SHARED else 0
 
 

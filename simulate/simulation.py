@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -9,8 +10,8 @@ import uvloop
 
 from simulate.errors import SimulationError
 from simulate.fleet import Fleet, Progress, Show, raise_file_limit
-from simulate.ledger import check
-from simulate.manager_reader import ManagerReader
+from simulate.ledger import Ledger, check
+from simulate.manager_reader import ManagerReader, StoredReader
 from simulate.plan import Plan
 from simulate.result import Result, result_of
 
@@ -21,10 +22,13 @@ class Simulation:
     Args:
         plan: The plan to run.
         show: Called with the progress twice a second, in the simulation's thread.
+        reader: Reads what is stored and opened at the end; None asks the manager's HTTP API.
     """
 
-    def __init__(self, plan: Plan, show: Show | None = None) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, show: Show | None = None, reader: StoredReader | None = None) -> None:
+        self.plan = plan
+        self._reader = reader
+        self._ledger = Ledger()
         self._show = show or (lambda _progress: None)
         self._progress = Progress("starting", 0, plan.agents, 0, 0, 0)
         self._result: Result | None = None
@@ -62,6 +66,11 @@ class Simulation:
     def progress(self) -> Progress:
         """The latest progress."""
         return self._progress
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger, which the simulation's thread writes."""
+        return self._ledger
 
     @property
     def is_over(self) -> bool:
@@ -105,15 +114,18 @@ class Simulation:
             self._over.set()
 
     async def _main(self) -> Result:
-        plan = self._plan
+        plan = self.plan
         raise_file_limit(plan)
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         if self._must_stop.is_set():
             self._stopping.set()
         tls = plan.admin_address.tls(plan.ca_file)
-        with ManagerReader(plan.admin_address, plan.auth_token, tls, plan.patience) as reader:
+        with ExitStack() as stack:
+            reader = self._reader or stack.enter_context(
+                ManagerReader(plan.admin_address, plan.auth_token, tls, plan.patience)
+            )
             mark = await asyncio.to_thread(reader.mark)
-            fleet = Fleet(plan, self._tell, self._stopping)
+            fleet = Fleet(plan, self._tell, self._stopping, self._ledger)
             run = await fleet.run()
             self._progress = fleet.progress()
             entries = fleet.ledger.entries

@@ -1,10 +1,11 @@
-"""The campaign of the profile `scale`: one group, one fleet, faults in a seeded order, and the checks at the end."""
+"""The campaign of the profile `scale`: one group, one fleet, faults in a seeded order, each with a verdict."""
 
+import os
 import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,16 +18,58 @@ from chaos.run import FAILURES, Show, told
 from chaos.scale.faults import ScaleFault
 from chaos.scale.group import Group
 from chaos.site import Load
+from simulate import Simulation
 
 _CONNECTED_WITHIN = 120.0
-_RECEIPT_WITHIN = 120.0
-_DECIDED_WITHIN = 120.0
-_LEDGER_WITHIN = 900.0
+_RECEIPT_WITHIN = 180.0
+_DECIDED_WITHIN = 180.0
+_LEDGER_WITHIN = 1800.0
 _AFTER_DEADLINE = 300.0
 """Seconds for which the fleet goes on reporting at most when no further fault begins."""
 
-_SETTLES = 0.5
-"""Share of the faults after which all members must be ready before the next one."""
+_SETTLES, _AT_ONCE = 0.2, 0.15
+"""Shares of the faults after which all members must be ready before the next one, and of those that the next one
+follows at once. After the others the next one strikes when a report has had its receipt."""
+
+_BEHIND = 60.0
+"""Seconds of reports that may wait for their receipts when a fault strikes: the system has to catch up."""
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+@dataclass(slots=True)
+class Verdict:
+    """The result of one fault. Times in seconds.
+
+    Attributes:
+        number: its place in the campaign, from 1.
+        note: what it struck, and for how long.
+        at: since the beginning of the campaign.
+        lasted: the strike.
+        receipt_after: from its end to a report's receipt; None where the next fault did not wait for one.
+        ready_after: from its end until all members were ready and a report that was made then had its receipt; the
+            same.
+        sent: reports that had been made when the verdict was given.
+        waiting: those of them without a receipt.
+        wrong: what must hold and does not.
+    """
+
+    seed: int
+    number: int
+    fault: str
+    group: str
+    note: str = ""
+    at: float = 0.0
+    lasted: float = 0.0
+    receipt_after: float | None = None
+    ready_after: float | None = None
+    sent: int = 0
+    waiting: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    def members(self) -> dict[str, Any]:
+        """Return the verdict as JSON values."""
+        return {"verdict": "fails" if self.wrong else "holds", **asdict(self)}
 
 
 @dataclass(slots=True)
@@ -38,6 +81,10 @@ class Campaign:
         agents: the simulated agents.
         rate: reports per second that were scheduled, total over all agents.
         faults: the strikes by kind.
+        doubled_responses: responses that were decided more than once.
+        undecided: stored reports on which the leader had not decided at the end.
+        cores: what each part used of a core, on average.
+        load: the machine's load average of the last minute, at the beginning and at the end.
         wrong: what must hold and did not.
     """
 
@@ -55,25 +102,39 @@ class Campaign:
     refused: int = 0
     incidents: int = 0
     incidents_doubled: int = 0
+    responses: int = 0
+    responses_doubled: int = 0
+    undecided: int = 0
     epochs: int = 0
     renewals: int = 0
     commits: int = 0
     longest_pause: float = 0.0
     seconds: float = 0.0
     reported_for: float = 0.0
+    cores: dict[str, float] = field(default_factory=dict)
+    load: tuple[float, float] = (0.0, 0.0)
     wrong: list[str] = field(default_factory=list)
 
     @property
     def holds(self) -> bool:
         """Whether all that must hold held."""
-        return not (self.lost or self.doubled or self.altered or self.refused or self.incidents_doubled or self.wrong)
+        counted = self.lost or self.doubled or self.altered or self.refused or self.undecided
+        return not (counted or self.incidents_doubled or self.responses_doubled or self.wrong)
 
     def members(self) -> dict[str, Any]:
         """Return the results as JSON values."""
         return {**asdict(self), "holds": self.holds}
 
 
-def run_campaign(faults: Sequence[ScaleFault], *, seed: int, load: Load, deadline: float, show: Show) -> Campaign:
+def run_campaign(
+    faults: Sequence[ScaleFault],
+    *,
+    seed: int,
+    load: Load,
+    deadline: float,
+    show: Show,
+    tell: Tell = lambda _members: None,
+) -> Campaign:
     """Strike one group with faults under load, then check the ledger, the incidents and the history of the lease.
 
     Args:
@@ -82,15 +143,18 @@ def run_campaign(faults: Sequence[ScaleFault], *, seed: int, load: Load, deadlin
         load: the fleet.
         deadline: monotonic time from which no further fault begins.
         show: is told of progress.
+        tell: is given the verdict of each fault as JSON values, then the results.
     """
-    found = Campaign(seed, load.agents, load.rate)
+    found = Campaign(seed, load.agents, load.rate, load=(os.getloadavg()[0], 0.0))
     home = Path(tempfile.mkdtemp(prefix="chaos-"))
     began = time.monotonic()
     try:
-        _run(faults, Group(home, Random(seed)), deadline=deadline, show=show, found=found)
+        _run(faults, Group(home, Random(seed)), deadline=deadline, show=show, tell=tell, found=found)
     except (*FAILURES, psycopg.Error) as error:
         found.wrong.append(told(error))
     found.seconds = round(time.monotonic() - began, 1)
+    found.load = found.load[0], os.getloadavg()[0]
+    tell(found.members())
     if found.holds:
         shutil.rmtree(home, ignore_errors=True)
     else:
@@ -98,38 +162,77 @@ def run_campaign(faults: Sequence[ScaleFault], *, seed: int, load: Load, deadlin
     return found
 
 
-def _run(faults: Sequence[ScaleFault], group: Group, *, deadline: float, show: Show, found: Campaign) -> None:
+def _run(
+    faults: Sequence[ScaleFault], group: Group, *, deadline: float, show: Show, tell: Tell, found: Campaign
+) -> None:
     with ExitStack() as stack:
         stack.enter_context(group)
         lasts = max(0.0, deadline - time.monotonic()) + _AFTER_DEADLINE
         load = Load(found.agents, found.rate, seconds=lasts)
         simulation = stack.enter_context(group.reporting(found.seed, load))
         simulation.wait_until_connected(_CONNECTED_WITHIN)
-        done: Counter[str] = Counter()
-        for number, fault in enumerate(faults):
+        began, done = time.monotonic(), Counter[str]()
+        for number, fault in enumerate(faults, 1):
             if time.monotonic() > deadline:
                 break
-            show(f"{number + 1} of {len(faults)}: {fault.name}, {simulation.progress.sent} reports")
-            try:
-                fault.strike(group)
-                done[fault.name] += 1
-                found.network += fault.group == "network"
-                _recover(group)
-            except FAILURES as error:  # the ledger is checked all the same
-                found.wrong.append(f"{fault.name}: {told(error)}")
+            verdict = Verdict(found.seed, number, fault.name, fault.group, at=round(time.monotonic() - began, 1))
+            is_over = _strike(fault, group, simulation, verdict)
+            found.kills = group.kills
+            tell(verdict.members())
+            show(
+                f"{number} of {len(faults)}: {fault.name} ({verdict.note}), {verdict.lasted:g} s,"
+                f" receipt after {verdict.receipt_after} s, {verdict.sent} reports, {verdict.waiting} wait;"
+                f" {'; '.join(verdict.wrong) or 'holds'}"
+            )
+            done[fault.name] += 1
+            found.network += fault.group == "network"
+            found.faults = dict(done)
+            found.wrong += [f"{number}, {fault.name}: {each}" for each in verdict.wrong]
+            if not is_over:
                 break
-        found.faults, found.kills = dict(done), group.kills
         group.revive()
+        found.cores = group.usage.cores()
         simulation.stop()
         _check(group, found)
 
 
-def _recover(group: Group) -> None:
+def _strike(fault: ScaleFault, group: Group, simulation: Simulation, verdict: Verdict) -> bool:
+    """Strike, recover and look; return whether the next fault may strike."""
+    group.notes = []
+    began = time.monotonic()
+    try:
+        fault.strike(group)
+        verdict.note, ended = ", ".join(group.notes), time.monotonic()
+        verdict.lasted = round(ended - began, 1)
+        _recover(group, simulation, verdict, ended)
+        missing = group.receipts.without_row()
+        verdict.wrong += [f"receipts without a row: {len(missing)}, {missing[:3]}"] if missing else []
+        verdict.wrong += group.history.early()
+    except (*FAILURES, psycopg.Error) as error:
+        verdict.note = ", ".join(group.notes)
+        verdict.wrong.append(told(error))
+        return False
+    finally:
+        progress = simulation.progress
+        verdict.sent, verdict.waiting = progress.sent, progress.waiting
+    return True
+
+
+def _recover(group: Group, simulation: Simulation, verdict: Verdict, ended: float) -> None:
     group.revive()
+    die = group.dice.random()
+    behind = _BEHIND * simulation.plan.rate
+    if die < _AT_ONCE and simulation.progress.waiting < behind:
+        return
     receipted = group.receipted()
     group.until(lambda: group.receipted() > receipted, "a report has its receipt", _RECEIPT_WITHIN)
-    if group.dice.random() < _SETTLES:
+    verdict.receipt_after = round(time.monotonic() - ended, 1)
+    group.until(lambda: simulation.progress.waiting < behind, "the reports of a minute wait at most", _LEDGER_WITHIN)
+    if die > 1 - _SETTLES:
         group.settle()
+        receipted = group.receipted()
+        group.until(lambda: group.receipted() > receipted, "a report has its receipt", _RECEIPT_WITHIN)
+        verdict.ready_after = round(time.monotonic() - ended, 1)
 
 
 def _check(group: Group, found: Campaign) -> None:
@@ -141,7 +244,11 @@ def _check(group: Group, found: Campaign) -> None:
     found.altered, found.refused, found.longest_pause = result.altered, result.refused, result.longest_pause
     found.incidents, found.incidents_doubled = result.incidents, result.incidents_doubled
     found.reported_for = result.seconds
-    group.until(group.history.is_decided, "all reports are decided", _DECIDED_WITHIN)
+    try:
+        group.until(group.history.is_decided, "all reports are decided", _DECIDED_WITHIN)
+    except FAILURES:
+        found.undecided = group.history.undecided()
     checked = group.history.check()
     found.epochs, found.renewals, found.commits = checked.epochs, checked.renewals, checked.commits
+    found.responses, found.responses_doubled = checked.responses, checked.responses_doubled
     found.wrong += checked.wrong

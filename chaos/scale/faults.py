@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from random import Random
 
 from chaos.scale.group import Group, Member
-from tests.support.tcp_proxy import TcpProxy
+from chaos.scale.network import Way
+from chaos.scale.proxy import Direction
+from chaos.site import SiteError
 
 _DELAY = 10.0
 _HOUR = 3600
+_CLOCK_WITHIN = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,34 +25,34 @@ class ScaleFault:
 
 
 def _kill_database(group: Group) -> None:
-    group.cluster.kill()
+    group.cluster.kill_all()
     group.kills += 1
-    group.wait(0.0, 5.0)
+    group.wait(0.0, 2.0, 6.0)
     group.cluster.start()
 
 
 def _kill_broker(group: Group) -> None:
     group.mosquitto.kill()
     group.kills += 1
-    group.wait(0.0, 5.0)
+    group.wait(0.0, 2.0, 6.0)
     group.mosquitto.start()
 
 
 def _stop_broker(group: Group) -> None:
     if group.mosquitto.pid is not None:
         with group.stopped(group.mosquitto.pid):
-            group.wait(0.5, 10.0)
+            group.wait(0.5, 6.0, 16.0)
 
 
 def _stop_database(group: Group) -> None:
     with group.stopped(*group.database_pids()):
-        group.wait(0.5, 10.0)
+        group.wait(0.5, 7.0, 16.0)
 
 
 def _stop(member: Callable[[Group], Member]) -> Callable[[Group], None]:
     def strike(group: Group) -> None:
         with group.stopped(member(group).pid()):
-            group.wait(0.5, 15.0)
+            group.wait(0.5, 9.0, 30.0)
 
     return strike
 
@@ -66,28 +69,33 @@ def _any(group: Group) -> Member:
     return group.dice.choice([Group.leader, Group.standby, Group.worker])(group)
 
 
-def _way(group: Group) -> TcpProxy:
+def _way(group: Group) -> Way:
     member = _any(group)
-    return member.database if group.dice.random() < 0.5 else member.broker  # noqa: PLR2004 -- one of two ways
+    is_database = group.dice.random() < 0.5  # noqa: PLR2004 -- one of two ways
+    group.notes.append("to the database" if is_database else "to the broker")
+    return member.database if is_database else member.broker
 
 
 def _drop(group: Group) -> None:
-    way = _way(group)
-    with way.holding(to_server=True, to_client=True):
-        group.wait(1.0, 15.0)
+    with _way(group).holding("server", "client"):
+        group.wait(1.0, 9.0, 20.0)
 
 
 def _drop_one_way(group: Group) -> None:
-    way, to_server = _way(group), group.dice.random() < 0.5  # noqa: PLR2004 -- one of two directions
-    with way.holding(to_server=to_server, to_client=not to_server):
-        group.wait(1.0, 15.0)
+    way = _way(group)
+    direction: Direction = group.dice.choice(("server", "client"))
+    group.notes.append(f"what is for the {direction}")
+    with way.holding(direction):
+        group.wait(1.0, 9.0, 20.0)
 
 
 def _delay(group: Group) -> None:
     way = _way(group)
     with way.delaying(_DELAY):
-        group.wait(_DELAY, _DELAY * 2)
-    way.cut()
+        group.wait(_DELAY, _DELAY + 2.0, _DELAY + 15.0)
+    if group.dice.random() < 0.5:  # noqa: PLR2004 -- else what is on its way still arrives
+        group.notes.append("then cut")
+        way.cut()
 
 
 def _cut(group: Group) -> None:
@@ -95,7 +103,11 @@ def _cut(group: Group) -> None:
 
 
 def _new_primary(group: Group) -> None:
-    group.fail_over(group.dice.choice((_HOUR, -_HOUR)))
+    seconds = group.dice.choice((_HOUR, -_HOUR))
+    group.notes = [f"{seconds:+d} s"]
+    group.fail_over(seconds)
+    if abs(group.clock_offset() - seconds) > _CLOCK_WITHIN:
+        raise SiteError("the new primary's clock was not shifted")
 
 
 PROCESS_FAULTS = [

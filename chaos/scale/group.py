@@ -1,5 +1,6 @@
 """Two managers, two ingest workers, PostgreSQL and Mosquitto, with a proxy on each way between them."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -13,19 +14,35 @@ import httpx2
 import psutil
 
 from chaos.scale.history import History
-from chaos.site import Load, SiteError, shifted_clock
+from chaos.scale.network import Network, Way
+from chaos.scale.stored import ReceiptCheck, StoredReports
+from chaos.scale.usage import Usage, tree
+from chaos.site import Load, SiteError, faketime_library
 from simulate import Plan, Simulation
 from tests.support.mosquitto import UNBOUNDED, Mosquitto
 from tests.support.postgresql import Postgresql
 from tests.support.processes import ManagerProcess
-from tests.support.tcp_proxy import TcpProxy
 
 _POLL = 0.1
+_ASKED_EVERY = 0.25
+"""Seconds between two questions to members, which cost them CPU time that they need for their work."""
+
 _ANSWER = 2.0
-_READY_WITHIN = 120.0
+_READY_WITHIN = 180.0
+_LONG = 0.125
 _PATIENCE = 180.0
+_SHARED = 100.0
+"""The most reports a second about attackers that several agents report. Each incident is a message to each agent, which
+costs the simulated fleet more than their reports."""
+
+_BURST = 5
 _INGEST = "ingest"
 _LEADER = "leader"
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108 -- a directory of its own is made in it
+"""A file system in memory for PostgreSQL's files, if there is one: with all syncs, and without waiting for the disk of
+a machine on which others work. Kills are of processes, and the kernel keeps what they wrote."""
+
+_SETTINGS = ("max_wal_size=512MB", "shared_buffers=128MB")
 
 
 class Member:
@@ -39,27 +56,34 @@ class Member:
         environment: further variables.
     """
 
-    def __init__(
-        self, name: str, home: Path, database: TcpProxy, broker: TcpProxy, environment: dict[str, str]
-    ) -> None:
+    def __init__(self, name: str, home: Path, database: Way, broker: Way, environment: dict[str, str]) -> None:
         self.name = name
         self.database = database
         self.broker = broker
         self.process = ManagerProcess(home, f"mqtt://127.0.0.1:{broker.port}", environment)
+        # without TLS no certificates are loaded: they take 35 ms of CPU
+        self._client = httpx2.Client(base_url=self.process.http, timeout=_ANSWER, verify=False, trust_env=False)
 
     def health(self) -> dict[str, Any]:
         """Return what `/health` answers; empty without an answer within two seconds."""
         with suppress(httpx2.HTTPError, ValueError):
-            answer = httpx2.get(f"{self.process.http}/health", timeout=_ANSWER, trust_env=False)
-            return dict(answer.json().get("data", {}))
+            return dict(self._client.get("/health").json().get("data", {}))
         return {}
 
     def is_ready(self) -> bool:
         """Return whether it reports itself as ready."""
         with suppress(httpx2.HTTPError):
-            answer = httpx2.get(f"{self.process.http}/health/ready", timeout=_ANSWER, trust_env=False)
-            return answer.status_code == httpx2.codes.OK
+            return self._client.get("/health/ready").status_code == httpx2.codes.OK
         return False
+
+    def close(self) -> None:
+        """Close the connection to its HTTP door."""
+        self._client.close()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process lives."""
+        return self.process.running is not None and self.process.running.process.poll() is None
 
     def pid(self) -> int:
         """Return its process id."""
@@ -69,12 +93,12 @@ class Member:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to it, if it lives."""
-        if self.process.running is not None and self.process.running.process.poll() is None:
+        if self.process.running is not None and self.is_running:
             self.process.running.process.send_signal(number)
 
     def revive(self) -> None:
         """Start it if it has ended."""
-        if self.process.running is None or self.process.running.process.poll() is not None:
+        if not self.is_running:
             self.process.launch()
 
 
@@ -95,8 +119,13 @@ class Group:
         self.cluster: Postgresql
         self.mosquitto: Mosquitto
         self.history: History
+        self.stored: StoredReports
+        self.receipts: ReceiptCheck
+        self.usage: Usage
         self.fleet: Simulation | None = None
         self.kills = 0
+        self.notes: list[str] = []
+        """What the present fault strikes, in words."""
 
     @property
     def members(self) -> list[Member]:
@@ -106,17 +135,22 @@ class Group:
     def __enter__(self) -> Self:
         """Start all of them: the first manager leads."""
         with ExitStack() as stack:
-            self.cluster = stack.enter_context(Postgresql())
+            home = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
+            self.cluster = stack.enter_context(Postgresql(_SETTINGS, home))
             self.mosquitto = stack.enter_context(Mosquitto(UNBOUNDED))
+            network = stack.enter_context(Network())
             url = self.cluster.create_empty().url
-            self.history = History(self.cluster, url.rpartition("/")[2])
+            self._database = url.rpartition("/")[2]
+            self.history = History(self.cluster, self._database)
+            self.stored = StoredReports(self.cluster, self._database)
             stack.callback(self._stop_members)
             for name in ("manager-1", "manager-2", "worker-1", "worker-2"):
-                self._add(name, url, stack)
+                self._add(name, url, network)
             self.managers[0].process.launch()
             self.until(self.managers[0].is_ready, "the first manager is ready")
             self.history.begin()
             self.settle()
+            self.usage = self._usage(network)
             self._stack = stack.pop_all()
         return self
 
@@ -126,9 +160,24 @@ class Group:
         """Stop all of them."""
         self._stack.close()
 
-    def _add(self, name: str, url: str, stack: ExitStack) -> None:
-        database = stack.enter_context(TcpProxy(self.cluster.port))
-        broker = stack.enter_context(TcpProxy(self.mosquitto.port))
+    def _usage(self, network: Network) -> Usage:
+        def of(*members: Member) -> list[psutil.Process]:
+            return [process for each in members if each.is_running for process in tree(each.pid())]
+
+        return Usage(
+            {
+                "managers": lambda: of(*self.managers),
+                "workers": lambda: of(*self.workers),
+                "PostgreSQL": lambda: tree(self.cluster.pid),
+                "Mosquitto": lambda: tree(self.mosquitto.pid),
+                "proxies": lambda: [network.process],
+                "fleet and checks": lambda: [psutil.Process()],
+            }
+        )
+
+    def _add(self, name: str, url: str, network: Network) -> None:
+        database = network.way(self.cluster.port)
+        broker = network.way(self.mosquitto.port)
         environment = {
             "PANGUARD_DATABASE": url.replace(f":{self.cluster.port}/", f":{database.port}/"),
             "PANGUARD_KEY_FILE": str(self.home / "manager.key"),
@@ -143,6 +192,7 @@ class Group:
             if member.process.running is not None:
                 member.signal(signal.SIGCONT)
                 member.process.stop()
+            member.close()
 
     @contextmanager
     def reporting(self, seed: int, load: Load) -> Iterator[Simulation]:
@@ -156,7 +206,8 @@ class Group:
             agents=load.agents,
             threats=int(load.rate * load.seconds),
             rate=load.rate,
-            shared_attackers=load.shared_attackers,
+            shared_attackers=min(load.shared_attackers, _SHARED / load.rate),
+            burst=_BURST,
             seed=seed,
             heartbeats=True,
             repeats=0.05,
@@ -166,7 +217,8 @@ class Group:
             receipt_timeout=load.receipt_timeout,
             patience=_PATIENCE,
         )
-        with Simulation(plan) as self.fleet:
+        with Simulation(plan, reader=self.stored) as self.fleet:
+            self.receipts = ReceiptCheck(self.cluster, self._database, self.fleet.ledger)
             yield self.fleet
 
     def leader(self) -> Member:
@@ -177,17 +229,22 @@ class Group:
             found[:] = [each for each in self.managers if each.health().get("role") == _LEADER]
             return len(found) == 1
 
-        self.until(leads, "one manager leads")
-        return found[0]
+        self.until(leads, "one manager leads", pause=_ASKED_EVERY)
+        return self.struck(found[0], "which leads")
 
     def standby(self) -> Member:
         """Return the other manager."""
         leader = self.leader()
-        return next(each for each in self.managers if each is not leader)
+        return self.struck(next(each for each in self.managers if each is not leader), "which does not lead")
 
     def worker(self) -> Member:
         """Return a worker by the dice."""
-        return self.dice.choice(self.workers)
+        return self.struck(self.dice.choice(self.workers))
+
+    def struck(self, member: Member, what: str = "") -> Member:
+        """Note what the present fault strikes."""
+        self.notes = [f"{member.name} {what}".strip()]
+        return member
 
     def kill(self, *members: Member) -> None:
         """Kill members with SIGKILL, and start them again after a moment by the dice."""
@@ -196,7 +253,7 @@ class Group:
             if member.process.running is not None:
                 member.process.running.process.wait(60)
             self.kills += 1
-        self.wait(0.0, 8.0)
+        self.wait(0.0, 3.0, 8.0)
         self.revive()
 
     def revive(self) -> None:
@@ -226,25 +283,35 @@ class Group:
 
     def fail_over(self, seconds: int) -> None:
         """Promote PostgreSQL to a new timeline, on a clock that is so many seconds off."""
-        clock = self.cluster.directory / "clock"
-        environment = shifted_clock(clock)
-        clock.write_text(f"{seconds:+d}")
-        clock.chmod(0o644)
-        self.cluster.environment = environment
+        self.cluster.environment = {
+            "LD_PRELOAD": str(faketime_library()),
+            "FAKETIME": f"{seconds:+d}",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
         self.cluster.promote()
         self.kills += 1
+
+    def clock_offset(self) -> float:
+        """Return the seconds by which PostgreSQL's clock is ahead of this machine's."""
+        ((now,),) = self.cluster.execute("SELECT extract(epoch FROM clock_timestamp())")
+        return float(now) - time.time()
 
     def receipted(self) -> int:
         """Return the number of reports with a receipt."""
         return 0 if self.fleet is None else self.fleet.progress.sent - self.fleet.progress.waiting
 
-    def wait(self, least: float, most: float) -> None:
-        """Wait for a time by the dice."""
-        ends = time.monotonic() + self.dice.uniform(least, most)
+    def wait(self, least: float, most: float, longest: float | None = None) -> None:
+        """Wait for a time by the dice, in one of eight cases up to the longest one."""
+        is_long = longest is not None and self.dice.random() < _LONG
+        seconds = self.dice.uniform(most, longest) if longest and is_long else self.dice.uniform(least, most)
+        self.notes.append(f"{seconds:.1f} s")
+        ends = time.monotonic() + seconds
         while (left := ends - time.monotonic()) > 0:
+            self.usage.sample()
             time.sleep(min(left, _POLL))
 
-    def until(self, holds: Callable[[], bool], what: str, within: float = _READY_WITHIN) -> None:
+    def until(self, holds: Callable[[], bool], what: str, within: float = _READY_WITHIN, pause: float = _POLL) -> None:
         """Wait until a condition is true.
 
         Raises:
@@ -254,7 +321,7 @@ class Group:
         while not holds():
             if time.monotonic() > deadline:
                 raise SiteError(f"not within {within:g} s: {what}")
-            time.sleep(_POLL)
+            time.sleep(pause)
 
     def settle(self) -> None:
         """Start the members that have ended; wait until one manager leads and all members are ready.
@@ -267,5 +334,5 @@ class Group:
             self.revive()
             return all(member.is_ready() for member in self.members)
 
-        self.until(all_ready, "all members are ready")
+        self.until(all_ready, "all members are ready", pause=_ASKED_EVERY)
         self.leader()

@@ -30,6 +30,9 @@ CREATE TRIGGER chaos_progress AFTER INSERT OR UPDATE ON meta FOR EACH ROW
     WHEN (NEW.key = 'decided_sequences') EXECUTE FUNCTION chaos_progress();
 INSERT INTO chaos_history (what, epoch, holder, beat) SELECT 'lease', epoch, holder, beat FROM lease;
 """
+_STEPS = "SELECT what, epoch, holder, beat, session, value FROM chaos_history"
+_ORDER = "ORDER BY number"
+_HIGHEST = "SELECT coalesce(max(number), 0) FROM chaos_history"
 _TWICE = """
 SELECT kind, value, count(*) FROM incident WHERE merged_into IS NULL AND kind = 'source_ip'
 GROUP BY organization_id, kind, value HAVING count(*) > 1
@@ -68,25 +71,42 @@ class Checked:
     epochs: int = 0
     renewals: int = 0
     commits: int = 0
+    responses: int = 0
+    responses_doubled: int = 0
     wrong: list[str] = field(default_factory=list)
 
 
 def check_steps(steps: list[Step]) -> Checked:
-    """Check that one row explains the lease's changes, and that each leader's commit is of the lease's holder.
+    """Check a history from its beginning."""
+    checker = StepChecker()
+    for step in steps:
+        checker.follow(step)
+    return checker.found
+
+
+class StepChecker:
+    """Checks that one row explains the lease's changes, and that each leader's commit is of the lease's holder.
 
     A change of the lease takes it (epoch and beat plus one, another holder), renews it (beat plus one), or releases
     it (beat plus one, no holder). What has been decided stays decided.
     """
-    found, lease, decided = Checked(), None, Decided()
-    for step in steps:
+
+    def __init__(self) -> None:
+        self.found = Checked()
+        self._lease: Step | None = None
+        self._decided = Decided()
+
+    def follow(self, step: Step) -> None:
+        """Take the next step."""
+        found, lease = self.found, self._lease
         if step.what == "progress":
             found.commits += 1
             if step.session != session_name(step.holder or ""):
                 found.wrong.append(f"a commit by {step.session!r} in the epoch {step.epoch} of {step.holder!r}")
             if lease is not None and step.epoch < lease.epoch:
                 found.wrong.append(f"a commit of the epoch {step.epoch} after {lease.epoch} was taken")
-            found.wrong += decided.follow(step.value or "[0,[]]")
-            continue
+            found.wrong += self._decided.follow(step.value or "[0,[]]")
+            return
         if lease is not None:
             if step.beat != (lease.beat or 0) + 1:
                 found.wrong.append(f"the beat {step.beat} follows {lease.beat}")
@@ -96,8 +116,7 @@ def check_steps(steps: list[Step]) -> Checked:
                 found.wrong.append(f"the epoch {step.epoch} follows {lease.epoch}")
             found.epochs += step.epoch != lease.epoch
             found.renewals += step.epoch == lease.epoch
-        lease = step
-    return found
+        self._lease = step
 
 
 class Decided:
@@ -129,6 +148,8 @@ class History:
     def __init__(self, cluster: Postgresql, name: str) -> None:
         self._cluster = cluster
         self._name = name
+        self._early = StepChecker()
+        self._followed = self._highest = 0
 
     def begin(self) -> None:
         """Record from now on."""
@@ -140,10 +161,35 @@ class History:
         rows = self._cluster.execute("SELECT value FROM meta WHERE key = 'decided_sequences'", self._name)
         return bool(rows) and json.loads(rows[0][0]) == [mark, []]
 
+    def undecided(self) -> int:
+        """Return the number of stored reports that the leader has not decided on."""
+        rows = self._cluster.execute("SELECT value FROM meta WHERE key = 'decided_sequences'", self._name)
+        mark, ranges = json.loads(rows[0][0]) if rows else (0, [])
+        decided = [range(1, mark + 1), *(range(first, last + 1) for first, last in ranges)]
+        stored = self._cluster.execute("SELECT sequence FROM threat WHERE sequence > %s", self._name, (mark,))
+        return sum(not any(sequence in each for each in decided) for (sequence,) in stored)
+
+    def early(self) -> list[str]:
+        """Return what is wrong with the steps since the last call, and with the incidents and responses so far.
+
+        A transaction may commit after one with a higher number, so steps are taken up to the highest one of the last
+        call. The check at the end takes all of them.
+        """
+        last, self._highest = self._highest, self._cluster.execute(_HIGHEST, self._name)[0][0]
+        said = len(self._early.found.wrong)
+        for row in self._cluster.execute(f"{_STEPS} WHERE number > %s AND number <= %s {_ORDER}", self._name,
+                                         (self._followed, last)):  # fmt: skip
+            self._early.follow(Step(*row))
+        self._followed = last
+        wrong = self._early.found.wrong[said:]
+        for what, statement in (("incidents opened twice", _TWICE), ("responses decided twice", _RESPONDED)):
+            rows = self._cluster.execute(statement, self._name)
+            wrong += [f"{what}: {len(rows)}, {rows[:3]}"] if rows else []
+        return wrong
+
     def check(self) -> Checked:
         """Check the history and the tables at the end of a run, when everything is decided."""
-        ask = "SELECT what, epoch, holder, beat, session, value FROM chaos_history ORDER BY number"
-        found = check_steps([Step(*row) for row in self._cluster.execute(ask, self._name)])
+        found = check_steps([Step(*row) for row in self._cluster.execute(f"{_STEPS} {_ORDER}", self._name)])
         for what, statement in (
             ("incidents opened twice", _TWICE),
             ("incidents that count another number of reports than is stored", _COUNTED),
@@ -152,6 +198,9 @@ class History:
             rows = self._cluster.execute(statement, self._name)
             if rows:
                 found.wrong.append(f"{what}: {len(rows)}, {rows[:3]}")
+            if statement is _RESPONDED:
+                found.responses_doubled = len(rows)
+        ((found.responses,),) = self._cluster.execute("SELECT count(*) FROM emergency_entry", self._name)
         ((ids, rows_stored, distinct),) = self._cluster.execute(_STORED, self._name)
         if not ids == rows_stored == distinct:
             found.wrong.append(f"{ids} ids are stored, {rows_stored} reports, {distinct} of them distinct")

@@ -2,15 +2,18 @@
 
 The correlator asks the store for each value that its memory does not know, after a start for all, and the answer is
 mostly "nothing". Where the database is another process, a round trip for each takes much longer than the look-up.
+Reports that other processes stored are in the store while the leader decides on them, and count for nothing until then.
 """
 
 import json
 from collections.abc import Sequence
 from math import inf
+from typing import Any
 
 from manager.domain.correlation import Indicator
 from manager.domain.correlation.reports import WINDOW
 from manager.engine.batch import ThreatRow
+from manager.storage.hand_over import HandOver
 from manager.storage.statements import Statements
 
 ONE_BY_ONE = 4
@@ -22,10 +25,12 @@ class AbsentValues:
 
     Args:
         statements: the statements of the writer's database.
+        hand_over: where other processes store threats, too: what is decided.
     """
 
-    def __init__(self, statements: Statements) -> None:
+    def __init__(self, statements: Statements, hand_over: HandOver) -> None:
         self._statements = statements
+        self._hand_over = hand_over
         self.forget()
 
     def forget(self) -> None:
@@ -69,7 +74,10 @@ class AbsentValues:
         return True
 
     def _without_report(self, kind: str, expected: set[str], since: float) -> set[str]:
-        params = {"values": json.dumps(sorted(expected)), "since": since}
+        params: dict[str, Any] = {"values": json.dumps(sorted(expected)), "since": since}
+        decided = self._hand_over.decided_elsewhere
+        if decided is not None:
+            params["decided"] = json.dumps(list(decided))
         return expected - {value for (value,) in self._statements.rows(f"threats.stored_values_of_{kind}", params)}
 
     def _without_incidents(self, kind: str, expected: set[str]) -> set[tuple[str, str]]:

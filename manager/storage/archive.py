@@ -45,7 +45,7 @@ class StoredArchive:
         self._health = health
         self.epochs = ThreatEpochs(statements, health)
         self._hand_over = hand_over
-        self._absent = AbsentValues(statements)
+        self._absent = AbsentValues(statements, hand_over)
 
     def write(self, changes: Changes) -> None:
         """Shift the stored incidents, then write incidents and their new members."""
@@ -187,20 +187,16 @@ class StoredArchive:
         names = [indicator.value]
         if indicator.kind == "technique":
             names = [name for (name,) in self._rows("threats.techniques_of", {"value": indicator.value})]
-        streams = [self._reports(indicator, name, epoch, start, end) for name in names for epoch in self._spans()]
+        epochs = self.epochs.list()
+        streams = [self._reports(indicator, name, epoch, start, end) for name in names for epoch in epochs]
         return streams[0] if len(streams) == 1 else merge(*streams, key=_event_time, reverse=True)
 
-    def _spans(self) -> list[Epoch]:
-        """Return the epochs, without the threats that are not decided."""
-        spans = self._hand_over.decided_spans
-        return [
-            Epoch(first - 1, last, epoch.shift)
-            for epoch in self.epochs.list()
-            for first, last in spans(epoch.after, epoch.last)
-        ]
-
     def _reports(self, indicator: Indicator, name: str, epoch: Epoch, start: float, end: float) -> Iterator[PastReport]:
-        """Yield an indicator's reports of one epoch, with times of the current clock."""
+        """Yield an indicator's decided reports of one epoch, with times of the current clock.
+
+        Those that are not decided are left out here: a query for each decided range would read the span for each.
+        """
+        decided = self._hand_over.decided_elsewhere
         span: dict[str, Any] = {
             "value": name,
             "organization_id": indicator.organization_id,
@@ -213,7 +209,9 @@ class StoredArchive:
             "limit": _REPORTS_READ,
         }
         while rows := self._rows(f"threats.of_{indicator.kind}", span):
-            for event_time, _, agent_id, received, known, vouched, site in rows:
+            for event_time, sequence, agent_id, received, known, vouched, site in rows:
+                if decided is not None and sequence not in decided:
+                    continue
                 if indicator.site is None or (site or SITELESS) == indicator.site:
                     yield PastReport(event_time + epoch.shift, agent_id, received + epoch.shift, bool(known), vouched)
             if len(rows) < span["limit"]:

@@ -3,7 +3,7 @@
 The progress of the decisions is one value, written in the transaction of the decisions.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from manager.domain.ingest.decided_sequences import DecidedSequences
@@ -120,12 +120,10 @@ class HandOver:
         """The sequence up to which every threat was decided; None where each is decided as it is stored."""
         return self.decided.up_to if self._enabled else None
 
-    def decided_spans(self, after: int, last: int) -> Iterator[tuple[int, int]]:
-        """Yield the decided ranges of sequences above one and up to another, both of each included."""
-        if self._enabled:
-            yield from self.decided.within(after + 1, last)
-        else:
-            yield after + 1, last
+    @property
+    def decided_elsewhere(self) -> DecidedSequences | None:
+        """The sequences whose threats were decided; None where each is decided as it is stored."""
+        return self.decided if self._enabled else None
 
     def _low_water_mark(self) -> int:
         return int(self._statements.rows("threats.low_water_mark")[0][0])

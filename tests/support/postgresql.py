@@ -8,10 +8,12 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
 import psycopg
 import pytest
 from psycopg import sql
@@ -41,14 +43,15 @@ class Postgresql:
 
     Args:
         lines: settings beyond the defaults, as `name=value`; where a test kills the server, none that forgo durability.
+        home: where its directory is made; the system's directory of temporary files by default.
     """
 
-    def __init__(self, lines: Sequence[str] = ()) -> None:
+    def __init__(self, lines: Sequence[str] = (), home: Path | None = None) -> None:
         self.port = free_port()
         self.environment: dict[str, str] = {}
         """Variables of the server's environment from its next start on."""
         self._lines = lines
-        self._kept = tempfile.TemporaryDirectory(prefix="postgresql-")
+        self._kept = tempfile.TemporaryDirectory(prefix="postgresql-", dir=home)
         self.directory = Path(self._kept.name)
         self._data = self.directory / "data"
         self._user = "postgres" if os.geteuid() == 0 else None
@@ -117,6 +120,20 @@ class Postgresql:
     def kill(self) -> None:
         """End the server as a crash does; its sessions end too, and the next start recovers from the WAL."""
         self._end(signal.SIGQUIT)
+
+    def kill_all(self) -> None:
+        """End each of the server's processes with SIGKILL, the first one first."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        found = [psutil.Process(process.pid)]
+        with suppress(psutil.NoSuchProcess):
+            found += found[0].children(recursive=True)
+        for each in found:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        process.wait(60)
+        psutil.wait_procs(found, 60)
 
     def back_up(self) -> Path:
         """Return a copy of the running cluster's files, as a stand-by server has them."""

@@ -1,9 +1,11 @@
 """A TCP proxy on loopback that can cut, hold and delay connections, and deliver in pieces of any size."""
 
 import contextlib
+import select
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
@@ -44,7 +46,7 @@ class TcpProxy:
 
     @contextlib.contextmanager
     def delaying(self, seconds: float) -> Iterator[None]:
-        """Deliver so many seconds late within the block."""
+        """Deliver what arrives within the block so many seconds late, as much as arrives and in its order."""
         self._delay = seconds
         try:
             yield
@@ -117,15 +119,34 @@ class TcpProxy:
 
     def _pump(self, source: socket.socket, sink: socket.socket, piece: int | None, flows: threading.Event) -> None:
         """Carry one direction until it ends; the source is closed by the thread that reads it."""
+        line: deque[tuple[float, bytes]] = deque()
         with source, contextlib.suppress(OSError):
-            while chunk := source.recv(65536):
-                if self._delay:
+            readable = select.poll()
+            readable.register(source, select.POLLIN)
+            has_ended = False
+            while line or not has_ended:
+                if not has_ended and (not line or readable.poll(_left(line) * 1000)):
+                    chunk = source.recv(65536)
+                    has_ended = not chunk
+                    if chunk:
+                        line.append((max(time.monotonic() + self._delay, line[-1][0] if line else 0.0), chunk))
+                elif has_ended:
                     # the delay is what this proxy is asked for
-                    time.sleep(self._delay)
-                flows.wait()
-                step = piece or len(chunk)
-                for start in range(0, len(chunk), step):
-                    sink.sendall(chunk[start : start + step])
+                    time.sleep(_left(line))
+                while line and _left(line) <= 0:
+                    flows.wait()
+                    self._send(sink, line.popleft()[1], piece)
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    @staticmethod
+    def _send(sink: socket.socket, chunk: bytes, piece: int | None) -> None:
+        step = piece or len(chunk)
+        for start in range(0, len(chunk), step):
+            sink.sendall(chunk[start : start + step])
+
+
+def _left(line: deque[tuple[float, bytes]]) -> float:
+    """Return the seconds until the first bytes of a delay line are due."""
+    return max(0.0, line[0][0] - time.monotonic())

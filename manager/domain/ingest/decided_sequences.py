@@ -52,10 +52,17 @@ class DecidedSequences:
         other._ranges = list(self._ranges)
         return other
 
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield the decided ranges in order, as first and last sequence."""
+        yield 0, self.up_to
+        yield from self._ranges
+
     def __contains__(self, sequence: int) -> bool:
         """Return whether a sequence was decided."""
+        if sequence <= self.up_to:
+            return True
         at = bisect_right(self._ranges, sequence, key=_first) - 1
-        return sequence <= self.up_to or (at >= 0 and sequence <= self._ranges[at][1])
+        return at >= 0 and sequence <= self._ranges[at][1]
 
     def add(self, first: int, last: int) -> None:
         """Add a range of sequences, both ends included; an empty one changes nothing."""
@@ -70,12 +77,6 @@ class DecidedSequences:
             del self._ranges[:end]
         else:
             self._ranges[begin:end] = [(first, last)]
-
-    def within(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """Yield the ranges between two sequences that were decided, in order."""
-        for begin, end in ((0, self.up_to), *self._ranges):
-            if max(begin, first) <= min(end, last):
-                yield max(begin, first), min(end, last)
 
     def gaps(self, last: int) -> Iterator[tuple[int, int]]:
         """Yield the ranges up to a sequence that were not decided, in order."""

@@ -66,7 +66,7 @@ def test_signs_of_life_are_the_contracts() -> None:
 def test_reports_are_the_contracts() -> None:
     """A report carries its attacker, vouches for it where that is planned, and claims no block that was not set."""
     agent = _agent()
-    made = detections(plan(agents=1, threats=20, unvouched=0.5))
+    made = list(detections(plan(agents=1, threats=20, unvouched=0.5)))
     for each in made:
         agent.detected(each)
     bodies = [agent.signed_by_agent(body) for _, body in agent.outbox.take(0.0)]

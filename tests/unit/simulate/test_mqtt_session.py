@@ -86,7 +86,7 @@ class Talk:
         self.hear(row.address("default"), payload)
 
     def report(self) -> str:
-        self.agent.detected(detections(plan(agents=1, threats=1))[0])
+        self.agent.detected(next(detections(plan(agents=1, threats=1))))
         self.session.pump()
         return next(reversed(self.agent.ledger.entries))
 
@@ -205,7 +205,7 @@ def test_reports_that_wait_go_together_if_the_manager_lists_it(talk: Talk, featu
     assert _sent(talk) == [0]
     talk.agent.session = None
     for _ in range(3):
-        talk.agent.detected(detections(plan(agents=1, threats=1))[0])
+        talk.agent.detected(next(detections(plan(agents=1, threats=1))))
     talk.agent.session = talk.session
     talk.session.pump()
     assert _sent(talk) == ([3] if features == [FEATURE] else [0, 0, 0])
@@ -219,7 +219,7 @@ def test_batches_without_any_receipt_end_after_a_minute(talk: Talk, monkeypatch:
     _listing(talk.open(), [FEATURE])
     talk.agent.outbox.begin()
     for _ in range(2):
-        talk.agent.detected(detections(plan(agents=1, threats=1))[0])
+        talk.agent.detected(next(detections(plan(agents=1, threats=1))))
     talk.session.pump()
     assert _sent(talk) == [2]
     for later, expected in ((31, [2]), (59, []), (92, [0, 0])):

@@ -11,42 +11,60 @@ FROM stored_id JOIN ROWS FROM (
 -- name: of_source_ip
 -- Threats from an address within a span of event time and of sequence, correlated by it, the newest first. The next rows
 -- are found where the last ones ended, at `end` and `before`.
+-- `OFFSET 0` and `+ 0` leave the planner no other way than the index of the indicator and its event time, row by row: it
+-- cannot estimate how many rows a span has, and would read all of it for each agent and each time.
 SELECT event_time, sequence, agent_id, received_at, time_known, vouched, coalesce(site, reported_site)
-FROM threat JOIN agent ON agent.number = threat.agent_number
+FROM threat CROSS JOIN LATERAL (SELECT * FROM agent WHERE number = agent_number OFFSET 0) AS agent
 WHERE source_ip = %(value)s AND event_time >= %(start)s AND received_at >= %(start)s
   AND (event_time, sequence) < (%(end)s, %(before)s)
-  AND sequence > %(after)s AND sequence <= %(last)s AND organization_id = %(organization_id)s AND ignored & %(bit)s = 0
+  AND sequence + 0 > %(after)s AND sequence + 0 <= %(last)s
+  AND organization_id = %(organization_id)s AND ignored & %(bit)s = 0
 ORDER BY event_time DESC, sequence DESC LIMIT %(limit)s;
 
 -- name: of_file_hash
 -- Threats with a file hash, in the same way.
 SELECT event_time, sequence, agent_id, received_at, time_known, vouched, coalesce(site, reported_site)
-FROM threat JOIN agent ON agent.number = threat.agent_number
+FROM threat CROSS JOIN LATERAL (SELECT * FROM agent WHERE number = agent_number OFFSET 0) AS agent
 WHERE file_hash = %(value)s AND event_time >= %(start)s AND received_at >= %(start)s
   AND (event_time, sequence) < (%(end)s, %(before)s)
-  AND sequence > %(after)s AND sequence <= %(last)s AND organization_id = %(organization_id)s AND ignored & %(bit)s = 0
+  AND sequence + 0 > %(after)s AND sequence + 0 <= %(last)s
+  AND organization_id = %(organization_id)s AND ignored & %(bit)s = 0
 ORDER BY event_time DESC, sequence DESC LIMIT %(limit)s;
 
 -- name: of_technique
 -- Threats with exactly this technique, in the same way.
 SELECT event_time, sequence, agent_id, received_at, time_known, vouched, coalesce(site, reported_site)
-FROM threat JOIN agent ON agent.number = threat.agent_number
+FROM threat CROSS JOIN LATERAL (SELECT * FROM agent WHERE number = agent_number OFFSET 0) AS agent
 WHERE technique = %(value)s AND event_time >= %(start)s AND received_at >= %(start)s
   AND (event_time, sequence) < (%(end)s, %(before)s)
-  AND sequence > %(after)s AND sequence <= %(last)s AND organization_id = %(organization_id)s AND ignored & %(bit)s = 0
+  AND sequence + 0 > %(after)s AND sequence + 0 <= %(last)s
+  AND organization_id = %(organization_id)s AND ignored & %(bit)s = 0
 ORDER BY event_time DESC, sequence DESC LIMIT %(limit)s;
 
 -- name: stored_values_of_source_ip
--- Those of some addresses (JSON) that a threat has whose event is not before a time, and so not its receipt.
+-- Those of some addresses (JSON) that a threat has whose event is not before a time, and so not its receipt, and that is
+-- in one of some spans of sequences (JSON).
 SELECT wanted.value
 FROM json_array_elements_text(%(values)s::json) AS wanted (value)
-WHERE EXISTS (SELECT 1 FROM threat WHERE source_ip = wanted.value AND event_time >= %(since)s AND received_at >= %(since)s);
+WHERE EXISTS (
+    SELECT 1 FROM threat
+    WHERE source_ip = wanted.value AND event_time >= %(since)s AND received_at >= %(since)s AND EXISTS (
+        SELECT 1 FROM json_array_elements(%(decided)s::json) AS span
+        WHERE sequence BETWEEN (span->>0)::bigint AND (span->>1)::bigint
+    )
+);
 
 -- name: stored_values_of_file_hash
 -- Those of some hashes, in the same way.
 SELECT wanted.value
 FROM json_array_elements_text(%(values)s::json) AS wanted (value)
-WHERE EXISTS (SELECT 1 FROM threat WHERE file_hash = wanted.value AND event_time >= %(since)s AND received_at >= %(since)s);
+WHERE EXISTS (
+    SELECT 1 FROM threat
+    WHERE file_hash = wanted.value AND event_time >= %(since)s AND received_at >= %(since)s AND EXISTS (
+        SELECT 1 FROM json_array_elements(%(decided)s::json) AS span
+        WHERE sequence BETWEEN (span->>0)::bigint AND (span->>1)::bigint
+    )
+);
 
 -- name: techniques_of
 -- A technique and its sub-techniques, as far as threats have them: one look into the index for each. '/' follows '.'.

@@ -6,14 +6,18 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
+from manager.domain.correlation import Indicator
 from manager.engine.batch import ThreatRow
 from manager.engine.commands.requests import RemoveAgent
 from manager.engine.context import ReceivedReport
 from manager.engine.messages import reports
 from manager.engine.messages.report_decoding import DecodedReport, decode_reports
 from manager.engine.messages.stored_elsewhere import HOLD
+from manager.storage.absent_values import ONE_BY_ONE
 from manager.storage.postgresql.reports import store_reports
+from manager.storage.statements import load_statements
 from schemas import topics
 from schemas.message_codes import content_digest
 from tests.support.engine import Bench
@@ -265,3 +269,104 @@ def test_a_clock_that_stepped_is_corrected_by_the_leader(bench: Bench, worker: W
     look(bench)
     ((event_time, received_at),) = bench.rows("SELECT event_time, received_at FROM threat")
     assert abs(received_at - 30 - event_time) < 0.01
+
+
+def test_a_load_of_history_is_one_query_whatever_waits(bench: Bench, worker: Worker) -> None:
+    """With many decided ranges behind reports that wait, an indicator's older reports are read by one statement."""
+    one, two = agents_with_clocks(bench, "web-1", "web-2")
+    worker.store(one, one.threat(bench.wall, sourceIp=SOURCE), commit=False)
+    other = Worker(bench)
+    for _ in range(20):
+        other.store(two, two.threat(bench.wall, sourceIp="203.0.113.8"))
+        bench.receive(topics.THREATS, one.agent_id, one.threat(bench.wall, sourceIp=SOURCE))
+    look(bench)
+    assert decided(bench).count("],[") == 19
+    asked: list[str] = []
+    rows = bench.store.archive._rows
+
+    def counted(name: str, params: Any = ()) -> list[tuple[Any, ...]]:
+        asked.append(name)
+        return rows(name, params)
+
+    bench.store.archive._rows = counted  # type: ignore[method-assign]
+    found = list(bench.store.archive.reports(Indicator("source_ip", SOURCE, "default", None), 0.0, bench.wall + 1))
+    assert len(found) == 20
+    assert asked == ["threats.of_source_ip"]
+    assert (
+        list(bench.store.archive.reports(Indicator("source_ip", "203.0.113.8", "default", None), 0.0, bench.wall + 1))
+        == []
+    )
+    other.connection.close()
+
+
+def test_reports_of_new_addresses_are_not_asked_for_one_by_one(bench: Bench, worker: Worker) -> None:
+    """After a restart the leader looks the addresses of a worker's reports up together; its own rows are no history."""
+    agents = agents_with_clocks(bench, "web-1", "web-2")
+    bench.crash()
+    for agent in agents:
+        bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall))
+        agent.session += 1
+    for number in range(40):
+        worker.store(agents[number % 2], agents[number % 2].threat(bench.wall - 30, sourceIp=f"203.0.113.{number}"))
+    asked: list[str] = []
+    rows = bench.store.archive._rows
+
+    def counted(name: str, params: Any = ()) -> list[tuple[Any, ...]]:
+        asked.append(name)
+        return rows(name, params)
+
+    bench.store.archive._rows = counted  # type: ignore[method-assign]
+    look(bench)
+    assert decided(bench) == "[40,[]]"
+    assert asked.count("threats.of_source_ip") <= ONE_BY_ONE
+
+
+@pytest.mark.parametrize("kind", ["source_ip", "file_hash", "technique"])
+def test_the_newest_reports_are_read_without_the_others(bench: Bench, worker: Worker, kind: str) -> None:
+    """Of very many reports of an indicator only those that are asked for are touched, also in a small fleet.
+
+    PostgreSQL gathers no statistics of a table that so few rows changed in. It read all reports for each agent, which
+    stood a leader still for minutes after it took over.
+    """
+    agents = agents_with_clocks(bench, *(f"web-{number}" for number in range(8)))
+    numbers = [bench.fleet.registry.agents[each.agent_id].number for each in agents]
+    with worker.connection as connection:
+        for day in range(2):
+            first = bench.wall + (day - 1) * 86_400
+            connection.execute(
+                f"CREATE TABLE day_{day} PARTITION OF threat FOR VALUES FROM ({first}) TO ({first + 86_400})"
+            )
+        connection.execute(
+            "INSERT INTO threat (sequence, agent_number, threat_id, digest, event_time, received_at, time_known, type,"
+            " severity, confidence, document, ignored, vouched, source_ip, file_hash, technique)"
+            " SELECT number, (%s::bigint[])[1 + number %% 8], 't-' || number, '', %s - number, %s - number, true, 'x',"
+            " 'low', 1, '', 0, 0, 'a', 'b', 'c' FROM generate_series(1, 20000) AS number",
+            (numbers, bench.wall, bench.wall),
+        )
+    values = {
+        "value": {"source_ip": "a", "file_hash": "b", "technique": "c"}[kind],
+        "organization_id": "default",
+        "bit": 1,
+        "start": bench.wall - 20_000,
+        "end": bench.wall,
+        "before": 0,
+        "after": 0,
+        "last": 2**62,
+        "limit": 64,
+    }
+    statement = load_statements("postgresql")[f"threats.of_{kind}"]
+    names = list(values)
+    for name in names:
+        statement = statement.replace(f"%({name})s", f"${names.index(name) + 1}")
+    with psycopg.connect(address_of(bench.directory / "panguard.db").url, autocommit=True) as connection:
+        connection.execute("ANALYZE threat")
+        connection.execute("SET plan_cache_mode = force_generic_plan; SET max_parallel_workers_per_gather = 0")
+        types = "text, text, bigint, float8, float8, bigint, bigint, bigint, bigint"
+        connection.execute(f"PREPARE history ({types}) AS {statement}".encode())
+        ask = sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE history ({})").format(
+            sql.SQL(", ").join(map(sql.Literal, values.values()))
+        )
+        for _ in range(2):
+            ((plan,),) = connection.execute(ask).fetchall()
+    assert plan[0]["Plan"]["Actual Rows"] == 64
+    assert plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"] < 500
