@@ -1,5 +1,7 @@
 """Errors of the manager; each message says what to do."""
 
+from collections.abc import Callable
+
 
 class ManagerError(Exception):
     """Root of the manager's errors."""
@@ -35,6 +37,21 @@ class Invalid(ManagerError):  # noqa: N818 -- the word that HTTP has for it
 
 class BrokerUnavailable(ManagerError):  # noqa: N818 -- a state, not a mistake
     """The broker cannot be reached or refuses the manager."""
+
+
+class LeaderNeeded(ManagerError):  # noqa: N818 -- a state, not a mistake
+    """An ingest worker cannot serve a request, of which nothing was stored; the manager that leads can.
+
+    Args:
+        reason: why not.
+        may_be_learned: whether the worker may know the agent once it has looked it up.
+        served: called once the leader has answered the request.
+    """
+
+    def __init__(self, reason: str, *, may_be_learned: bool = False, served: Callable[[], None] | None = None) -> None:
+        super().__init__(reason)
+        self.may_be_learned = may_be_learned
+        self.served = served
 
 
 class SetupError(ManagerError):

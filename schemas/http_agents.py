@@ -72,7 +72,9 @@ class HttpHeartbeat(WireModel):
 
     cpu: Percentage | None = Field(default=None, validation_alias=AliasChoices("cpu", "cpuUsage"))
     memory: Percentage | None = Field(default=None, validation_alias=AliasChoices("memory", "memUsage"))
-    memory_usage_mb: Annotated[float, Field(ge=0)] | None = Field(default=None, validation_alias="memoryUsageMB")
+    memory_usage_mb: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, validation_alias="memoryUsageMB", serialization_alias="memoryUsageMB"
+    )
     events_processed: Count | None = None
     threats_detected: Count | None = Field(
         default=None, validation_alias=AliasChoices("threatsDetected", "threatCount")

@@ -12,7 +12,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp
 
 from manager.api.agents.fast_lane import FastLane
-from manager.api.agents.hot_routes import EventsRoute, HeartbeatRoute, HotRoute
+from manager.api.agents.hot_routes import hot_routes
 from manager.api.authorization import access_of
 from manager.api.envelope import REFUSAL
 from manager.api.errors import RouteWithoutRoleError, add_error_map
@@ -146,16 +146,14 @@ def create_app(services: Services) -> ASGIApp:
         services.client_addresses,
         services.rate_limit,
         services.report_budget,
+        sharers=services.sharers,
         operators=OperatorAddressRecorder(services.engine),
     )
-    hot_routes: dict[str, HotRoute] = {
-        "heartbeat": HeartbeatRoute(),
-        "events": EventsRoute(services.clock, admission.charge_reports),
-    }
+    routes = hot_routes(services.clock, admission.charge_reports)
     request_ids = RequestIds()
     return OutermostMiddleware(
         app,
-        hot_routes=hot_routes,
+        hot_routes=routes,
         engine=services.engine,
         admission=admission,
         sessions=CookieSessions(services.credentials, services.client_addresses),
@@ -163,5 +161,5 @@ def create_app(services: Services) -> ASGIApp:
         metrics=metrics,
         request_ids=request_ids,
         body_limit=BODY_LIMIT,
-        fast_lane=FastLane(hot_routes, admission, services.engine, metrics, request_ids),
+        fast_lane=FastLane(routes, admission, services.engine, metrics, request_ids),
     )

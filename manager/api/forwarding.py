@@ -118,8 +118,8 @@ class LeaderProxy:
 
     async def forward(
         self, leader: Leader, scope: Scope, receive: Receive, send: Send, *, address: str, body: bytes
-    ) -> None:
-        """Pass a request on, and send the client the answer.
+    ) -> int:
+        """Pass a request on, and send the client the answer; return its status.
 
         Args:
             leader: the manager that leads.
@@ -149,6 +149,7 @@ class LeaderProxy:
             with suppress(asyncio.CancelledError):
                 await answer
             await response.aclose()
+        return response.status_code
 
     def _request(self, leader: Leader, scope: Scope, address: str, body: bytes) -> httpx2.Request:
         query = scope["query_string"]

@@ -55,6 +55,7 @@ class Services:
         cors_origins: origins of the web pages that may read answers.
         rate_limit: requests per minute of one agent, or of one address without a credential; 0 for no limits.
         report_budget: reports and bytes a second of one agent.
+        sharers: returns the number of processes that serve agents, among which budgets are divided.
         registry: the Prometheus metrics that `/metrics` exposes.
         certificates: returns the served certificates and their expiry, at a time in seconds since 1970.
         spellings: returns the spellings of a hostname that agents registered with.
@@ -90,6 +91,7 @@ class Services:
     cors_origins: tuple[str, ...] = ()
     rate_limit: int = 60
     report_budget: Budget = field(default_factory=lambda: Budget(200.0, 2.0 * MIB, 10.0))
+    sharers: Callable[[], int] = lambda: 1
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     certificates: Callable[[float], list[Record]] = lambda _now: []
     spellings: Callable[[str], list[str]] = lambda hostname: [hostname]

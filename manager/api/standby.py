@@ -1,15 +1,22 @@
-"""The HTTP application of a manager that stands by: health, metrics, and everything else passed on to the leader."""
+"""The HTTP application of a process that does not lead: health, metrics, and everything else passed on to the leader.
 
+An ingest worker's serves the hot routes of agents, too.
+"""
+
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import structlog
 from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from manager.api.agents.fast_lane import FastRequest
+from manager.api.agents.worker_door import WorkerDoor
 from manager.api.authentication import Credentials
 from manager.api.envelope import fail, ok
 from manager.api.errors import Unauthorized, error_response
@@ -18,9 +25,10 @@ from manager.api.http_metrics import CONTENT_TYPE, expose
 from manager.api.middleware.admission import bearer
 from manager.api.middleware.client_address import ClientAddresses, Headers
 from manager.api.middleware.outermost_middleware import refuse_large_body, whole_body
-from manager.api.middleware.response_headers import DEFAULT_HEADERS, HSTS, REQUEST_ID, RequestIds
+from manager.api.middleware.response_headers import DEFAULT_HEADERS, HSTS, REQUEST_ID, Header, RequestIds
 from manager.api.ports import Record
 from manager.domain.access import Role
+from manager.errors import LeaderNeeded
 from schemas.limits import BODY_LIMIT
 
 log = structlog.get_logger(__name__)
@@ -47,6 +55,7 @@ class StandbyServices:
         registry: the metrics of this process.
         version: the manager's release.
         uptime: returns the seconds since the start.
+        door: serves agents at an ingest worker; None at a manager that stands by.
     """
 
     leader: Callable[[], Leader | None]
@@ -58,21 +67,23 @@ class StandbyServices:
     registry: CollectorRegistry
     version: str
     uptime: Callable[[], float]
+    door: WorkerDoor | None = None
 
 
 class StandbyApp:
-    """The ASGI application of a manager that stands by.
+    """The ASGI application of a process that does not lead.
 
     Args:
         services: its dependencies.
     """
 
-    fast_lane = None
-    """The server serves no request by itself."""
-
     def __init__(self, services: StandbyServices) -> None:
         self._services = services
         self._request_ids = RequestIds()
+        door = services.door
+        self.fast_lane = None if door is None else door.fast_lane(self._request_ids, self._pass_on)
+        """Serves plain requests of agents before the application; the server reads this attribute."""
+        self._passed_on: set[asyncio.Task[None]] = set()
         self._proxy: LeaderProxy | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,11 +101,22 @@ class StandbyApp:
         await self._proxy.close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _pass_on(self, request: FastRequest, needed: LeaderNeeded) -> None:
+        """Serve a request that the fast lane cannot, in a task."""
+        task = asyncio.get_running_loop().create_task(self._serve_fast(request, needed), name="passed-on")
+        self._passed_on.add(task)
+        task.add_done_callback(self._passed_on.discard)
+
+    async def _serve_fast(self, request: FastRequest, needed: LeaderNeeded) -> None:
+        answer = WholeAnswer()
+        await self._serve(request.scope(), _received(bytes(request.body)), answer.send, needed)
+        request.head.lane.finish(request, answer.status, answer.headers, answer.body)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, needed: LeaderNeeded | None = None) -> None:
         headers: Headers = dict(scope["headers"])
         request_id = self._request_ids.of(headers)
         try:
-            answer = await self._answer(scope, headers, receive, send)
+            answer = await self._answer(scope, headers, receive, send, needed)
         except ClientDisconnect:
             return
         except Exception as error:  # noqa: BLE001 -- the last error handler: every error is answered
@@ -106,13 +128,20 @@ class StandbyApp:
             answer.raw_headers.extend(header for header in own if header[0] not in present)
             await answer(scope, receive, send)
 
-    async def _answer(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> Response | None:
-        """Return this manager's own answer; None after the leader's was sent."""
+    async def _answer(
+        self, scope: Scope, headers: Headers, receive: Receive, send: Send, needed: LeaderNeeded | None
+    ) -> Response | None:
+        """Return this process's own answer; None after the leader's was sent."""
         if scope["path"] in _OWN_PATHS:
             return await self._own(scope, headers)
         services = self._services
         refuse_large_body(headers, BODY_LIMIT)
         body = await whole_body(receive, BODY_LIMIT)
+        if services.door is not None and (needed is None or needed.may_be_learned):
+            try:
+                return await services.door.answer(scope, headers, body)
+            except LeaderNeeded as error:
+                needed = error
         leader = services.leader()
         if (
             leader is None or self._proxy is None or FORWARDED in headers
@@ -120,9 +149,11 @@ class StandbyApp:
             return fail(503, NO_LEADER, RETRY)
         address = services.addresses.address(scope["client"], headers)
         try:
-            await self._proxy.forward(leader, scope, receive, send, address=address, body=body)
+            status = await self._proxy.forward(leader, scope, receive, send, address=address, body=body)
         except LeaderUnreachable:
             return fail(503, _UNREACHABLE, RETRY)
+        if needed is not None and needed.served is not None and status == HTTPStatus.OK:
+            needed.served()
         return None
 
     async def _own(self, scope: Scope, headers: Headers) -> Response:
@@ -152,3 +183,33 @@ class StandbyApp:
         if caller is None or not caller.has(Role.METRICS) or caller.organizations is not None:
             raise Unauthorized
         return Response(expose(self._services.registry), media_type=CONTENT_TYPE)
+
+
+class WholeAnswer:
+    """Keeps an answer of the application."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: list[Header] = []
+        self.body = b""
+
+    async def send(self, message: Message) -> None:
+        """Take a part of the answer; another beginning replaces what there is."""
+        if message["type"] == "http.response.start":
+            given = message.get("headers", ())
+            self.status, self.body = message["status"], b""
+            self.headers = [(name, value) for name, value in given if name.lower() != b"content-length"]
+        else:
+            self.body += message.get("body", b"")
+
+
+def _received(body: bytes) -> Receive:
+    """Return what receives a request with this body, of a client that does not leave."""
+    parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        if not parts:
+            await asyncio.Event().wait()
+        return parts.pop()
+
+    return receive

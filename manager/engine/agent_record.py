@@ -34,6 +34,11 @@ def condition_record(condition: Condition) -> dict[str, Any]:
 
 def agent_record(agent: Agent, policy: EffectivePolicy, clone: Clone | None = None) -> dict[str, Any]:
     """Return the API record of an agent; it contains no credential."""
+    return record_under(agent, policy.version, policy.resolved.digest, clone)
+
+
+def record_under(agent: Agent, version: int, digest: str, clone: Clone | None = None) -> dict[str, Any]:
+    """Return the API record of an agent whose effective policy has a version and a digest."""
     host, vitals, force = agent.host, agent.vitals, agent.in_force
     platform = {"os": host.os, "arch": host.arch, "ip": host.ip}
     return {
@@ -75,8 +80,8 @@ def agent_record(agent: Agent, policy: EffectivePolicy, clone: Clone | None = No
         "policyError": force.error,
         "policyAppliedAt": None if force.applied_at is None else _iso(force.applied_at),
         "blocklistSequence": force.blocklist_sequence,
-        "activePolicyVersion": policy.version,
+        "activePolicyVersion": version,
         "clone": clone and clone_record(clone),
         **condition_record(agent.condition),
-        "policyCurrent": (force.version, force.digest) == (policy.version, policy.resolved.digest),
+        "policyCurrent": (force.version, force.digest) == (version, digest),
     }

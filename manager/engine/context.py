@@ -19,6 +19,7 @@ from manager.engine.policies.queue import PolicyQueue
 from manager.engine.policies.signed_policy import PolicySerializer
 from manager.engine.ports import Archive
 from schemas.fast_heartbeats import AnyHeartbeat
+from schemas.fast_http_heartbeats import AnyHttpHeartbeat
 from schemas.fast_threats import AnyReport
 
 _PAYLOAD_KEPT = 512
@@ -53,6 +54,14 @@ class HandedOver(NamedTuple):
 
     agent: Agent
     heartbeat: AnyHeartbeat
+    received: Instant
+
+
+class HandedOverHttp(NamedTuple):
+    """A heartbeat of an HTTP agent that an ingest worker received, or with None another request, and when."""
+
+    agent: Agent
+    heartbeat: AnyHttpHeartbeat | None
     received: Instant
 
 
@@ -138,6 +147,8 @@ class Context:
     """Agent id, report id and reason of MQTT reports that can never be stored."""
     handed_over: list[HandedOver] = field(default_factory=list)
     """Heartbeats that ingest workers verified, in the order of their messages."""
+    handed_over_http: list[HandedOverHttp] = field(default_factory=list)
+    """Signs of life of HTTP agents that ingest workers received, in the order of their messages."""
     flooding: set[str] = field(default_factory=set)
     """Agents that flood an ingest worker, as it says."""
     events_complete: bool = False

@@ -156,6 +156,16 @@ class Inbox:
         self.drop_withdrawn()
         return any(command.needs_transaction for command in tuple(self._commands))
 
+    @property
+    def has_commands(self) -> bool:
+        """Whether a command waits."""
+        return bool(self._commands)
+
+    def take_commands(self) -> list[Command]:
+        """Remove, claim and return the waiting commands; withdrawn ones are dropped."""
+        taken = [self._commands.popleft() for _ in range(len(self._commands))]
+        return [command for command in taken if command.claim()]
+
     def drop_withdrawn(self) -> None:
         """Remove withdrawn commands from the front of the queue; senders withdraw in the order of arrival."""
         while self._commands and self._commands[0].is_claimed:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from manager.domain.agents.agent import Door
+from manager.domain.agents.liveness import Liveness
 from manager.domain.agents.vitals_history import KEPT_FOR as VITALS_KEPT_FOR
 from manager.domain.instant import Instant
 from manager.domain.protection.measures import MEASURES_KEPT_FOR
@@ -81,15 +82,22 @@ def watch_workers(context: Context, now: Instant) -> None:
     workers, liveness = context.fleet.ingest_workers, context.fleet.liveness
     if workers.take_lost():
         context.fleet.counters["worker_messages_lost"] += 1
-        liveness.pause_door(Door.MQTT)
+        _pause_doors(liveness)
     warnings, silent = context.fleet.warnings, workers.silent(now)
     if silent:
-        liveness.pause_door(Door.MQTT)
+        _pause_doors(liveness)
         named = "1 ingest worker is" if len(silent) == 1 else f"{len(silent)} ingest workers are"
-        warnings[_WORKERS_WARNING] = f"{named} silent: no MQTT agent becomes stale meanwhile, for at most a minute"
+        warnings[_WORKERS_WARNING] = f"{named} silent: no agent becomes stale meanwhile, for at most a minute"
     else:
-        liveness.resume_door(Door.MQTT, now)
+        for door in Door:
+            liveness.resume_door(door, now)
         warnings.pop(_WORKERS_WARNING, None)
+
+
+def _pause_doors(liveness: Liveness) -> None:
+    """Stop the silence timers of both doors: a worker takes the messages of either."""
+    for door in Door:
+        liveness.pause_door(door)
 
 
 def look_for_silence(context: Context, now: Instant) -> None:

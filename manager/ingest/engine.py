@@ -6,12 +6,14 @@ decoding, deduplication and receipts is that of the leader's own engine.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 
 from manager.domain.budget import Budget
+from manager.domain.correlation.reports import DATED
 from manager.domain.ingest.topics import WORKER_LIFE
 from manager.domain.instant import Instant
 from manager.engine.batch import DeadLetter, Publication, ThreatRow
@@ -21,12 +23,15 @@ from manager.engine.inbox import Command, Inbound, Inbox
 from manager.engine.messages import reports
 from manager.engine.messages.gathered_life import GatheredLife
 from manager.engine.messages.report_decoding import UndecodedReport
+from manager.engine.messages.reports import ReportIntake
 from manager.engine.messages.verification import InvalidMessage, verify
 from manager.engine.outgoing.receipts import Receipts
 from manager.engine.ports import Publisher
 from manager.engine.settings import EngineSettings
-from manager.errors import StoreRejected, StoreUnavailable
+from manager.errors import LeaderNeeded, StoreRejected, StoreUnavailable
+from manager.ingest.http_requests import HttpRequests, Policies, Submitted, refuse, refuse_otherwise
 from manager.ingest.known_agents import KnownAgents
+from manager.ingest.report_store import StoredOtherwise
 from schemas.topics import HEARTBEAT, THREATS
 
 log = structlog.get_logger(__name__)
@@ -38,7 +43,7 @@ _LETTERS_IN_BATCH = 10
 _REJECTED = "the store cannot hold this report"
 
 
-class Store(Protocol):
+class Store(Policies, Protocol):
     """The durable state of reports."""
 
     @property
@@ -46,8 +51,14 @@ class Store(Protocol):
         """The generation of the store as the last commit of reports saw it; None before its first one."""
         ...
 
-    def store(self, rows: Sequence[ThreatRow], letters: Sequence[DeadLetter]) -> dict[int, bytes]:
-        """Store reports and dead letters; return the places of known reports and the digests they are stored with."""
+    def store(
+        self, rows: Sequence[ThreatRow], letters: Sequence[DeadLetter], whole: AbstractSet[int] = frozenset()
+    ) -> dict[int, bytes]:
+        """Store reports and dead letters; return the places of known reports and the digests they are stored with.
+
+        Nothing is stored, and StoredOtherwise raised, if a report at one of the places in `whole` is stored with other
+        content.
+        """
         ...
 
     def store_each(self, rows: Sequence[ThreatRow]) -> tuple[dict[int, bytes], list[int]]:
@@ -72,11 +83,30 @@ class _Batch:
     reports: list[ReceivedReport] = field(default_factory=list)
     refused: list[tuple[str, str, str]] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
+    submitted: list[Submitted] = field(default_factory=list)
+
+    @property
+    def open(self) -> list[Submitted]:
+        """The requests that are not refused."""
+        return [each for each in self.submitted if each.submission.refusal is None]
 
     def dead_letter(self, now: Instant, topic: str, reason: str, payload: bytes) -> None:
         if len(self.letters) < _LETTERS_IN_BATCH:
             kept = payload[:_PAYLOAD_KEPT]
             self.letters.append(DeadLetter(now.wall, topic, reason[:512], len(payload), kept))
+
+
+class _Written(NamedTuple):
+    """The result of the storing of a batch; the places are those in `intake.new`."""
+
+    intake: ReportIntake
+    known: dict[int, bytes]
+    unfit: list[int]
+
+
+def _letter(report: ReceivedReport, now: Instant) -> DeadLetter:
+    topic = THREATS.below_root(report.agent.agent_id)
+    return DeadLetter(now.wall, topic, reports.FAILURE, len(report.document), b"")
 
 
 class IngestEngine:
@@ -116,7 +146,7 @@ class IngestEngine:
         self._life = GatheredLife(worker_id, life_key)
         self._life_topic = WORKER_LIFE.address(worker_id)
         self._next_life = self._next_notification = 0.0
-        self._taken: list[Inbound] = []
+        self._taken: list[Inbound | Command] = []
         self._batch: _Batch | None = None
         self._has_stored = False
         self._generation = store.generation
@@ -124,6 +154,7 @@ class IngestEngine:
         self.inbox = Inbox(self._budget(1), batch_bytes=settings.batch_bytes)
         self.receipts = Receipts(settings.receipt_interval, settings.retry_after, self._store_state)
         self.counters: Counter[str] = Counter()
+        self._http = HttpRequests(store, agents, self._life, self.counters)
         self.problem: str | None = None
         """Why nothing can be stored just now; None while it can."""
 
@@ -135,7 +166,8 @@ class IngestEngine:
         return min(until, LIFE_INTERVAL / 4)
 
     def _is_due(self, now: float) -> bool:
-        return now >= self._next_batch or len(self.inbox) * 2 >= self._settings.batch_limit
+        is_large = len(self.inbox) * 2 >= self._settings.batch_limit
+        return now >= self._next_batch or is_large or self.inbox.has_commands  # the HTTP door has gathered them
 
     def share(self, processes: int) -> None:
         """Divide each agent's budget by the number of processes among which the broker splits its messages."""
@@ -183,6 +215,10 @@ class IngestEngine:
             message = self._life.message(now, self.inbox.take_flooding(), ends=ends)
             self._publisher.publish(Publication(self._life_topic, message, qos=0))
 
+    def pass_on(self, reason: str) -> None:
+        """Have the leader serve the requests of HTTP agents that wait."""
+        refuse(self.inbox.take_commands(), LeaderNeeded(reason))
+
     def forget_idle(self, now: Instant) -> None:
         """Drop state of agents that are idle."""
         self.inbox.forget_idle(now.monotonic)
@@ -194,13 +230,28 @@ class IngestEngine:
                 if not len(self.inbox) or not self._is_due(now.monotonic):
                     return
                 self._next_batch = now.monotonic + self._gather * self._sharers
-                items = self.inbox.take(self._settings.batch_limit, 0)
-                self._taken = [item for item in items if not isinstance(item, Command)]
-            self._agents.complete({message.identifier for message in self._taken})
-            self._batch = self._verified(self._taken, now)
-            self._taken = []
+                self._taken = self.inbox.take(self._settings.batch_limit, 0)
+            messages = [item for item in self._taken if not isinstance(item, Command)]
+            commands = [item for item in self._taken if isinstance(item, Command)]
+            self._taken = [*messages]  # if the database cannot be read, the leader serves the commands
+            self._look_up(messages, commands)
+            self._batch, self._taken = self._verified(messages, now), []
+            self._batch.submitted = self._http.take(commands, now)
         self._commit(self._batch, now)
         self._batch = None
+
+    def _look_up(self, messages: Sequence[Inbound], commands: Sequence[Command]) -> None:
+        """Have the agents of a batch in memory.
+
+        Raises:
+            StoreUnavailable: the database cannot be read; the leader has to serve the commands.
+        """
+        named, renewed = self._http.agent_ids(commands)
+        try:
+            self._agents.complete(named | {message.identifier for message in messages}, renewed)
+        except StoreUnavailable as error:
+            refuse(commands, LeaderNeeded(str(error)))
+            raise
 
     def _verified(self, messages: Iterable[Inbound], now: Instant) -> _Batch:
         batch = _Batch()
@@ -240,25 +291,18 @@ class IngestEngine:
         Raises:
             StoreUnavailable: nothing of it is acknowledged.
         """
-        intake = reports.decide(_NothingKnown(), batch.reports, (), now.wall)
+        intake, known, unfit = self._written(batch, now)
         rows = [row for _, row in intake.new]
-        letters = list(batch.letters)
-        for report in intake.failed:
-            topic = THREATS.below_root(report.agent.agent_id)
-            letters.append(DeadLetter(now.wall, topic, reports.FAILURE, len(report.document), b""))
         refused: dict[tuple[str, str], str] = {}
-        if rows or letters:
-            known, unfit = self._stored(rows, letters)
-            self._follow_generation()
-            for place, digest in known.items():
-                report, row = intake.new[place]
-                self.counters["reports_repeated"] += 1
-                if digest != row.digest:
-                    refused[report.agent.agent_id, row.threat_id] = reports.OTHER_CONTENT
-            for place in unfit:
-                refused[intake.new[place][0].agent.agent_id, rows[place].threat_id] = _REJECTED
-            self.counters["threats_stored"] += len(rows) - len(known) - len(unfit)
-            self._has_stored = self._has_stored or len(known) + len(unfit) < len(rows)
+        for place, digest in known.items():
+            report, row = intake.new[place]
+            self.counters["reports_repeated"] += 1
+            if digest != row.digest:
+                refused[report.agent.agent_id, row.threat_id] = reports.OTHER_CONTENT
+        for place in unfit:
+            refused[intake.new[place][0].agent.agent_id, rows[place].threat_id] = _REJECTED
+        self.counters["threats_stored"] += len(rows) - len(known) - len(unfit)
+        self._has_stored = self._has_stored or len(known) + len(unfit) < len(rows)
         if batch.handles:
             self._acknowledge(batch.handles)
         self.receipts.stored(each for each in intake.stored if each not in refused)
@@ -266,13 +310,59 @@ class IngestEngine:
             self.receipts.refused(agent_id, report_id, reason)
         for (agent_id, report_id), reason in refused.items():
             self.receipts.refused(agent_id, report_id, reason)
+        for each in batch.submitted:
+            each.submission.store_state = self._store_state() if each.submission.reports else {}
+            each.command.reply(each.submission, None)
 
-    def _stored(self, rows: list[ThreatRow], letters: list[DeadLetter]) -> tuple[dict[int, bytes], list[int]]:
+    def _written(self, batch: _Batch, now: Instant) -> _Written:
+        """Decide on a batch and store it; requests with a report that cannot be stored are refused, and left out.
+
+        Raises:
+            StoreUnavailable: nothing is known to be stored.
+        """
+        while True:
+            taken = batch.open
+            for each in taken:
+                each.submission.received_at = now.wall
+            intake = reports.decide(_NothingKnown(), batch.reports, [each.submission for each in taken], now.wall)
+            whole = self._mark_submitted(intake, taken)
+            letters = [*batch.letters, *(_letter(report, now) for report in intake.failed)]
+            rows = [row for _, row in intake.new]
+            if not rows and not letters:
+                return _Written(intake, {}, [])
+            try:
+                known, unfit = self._stored(rows, letters, whole)
+            except StoredOtherwise as found:
+                refuse_otherwise(taken, {rows[place][:2] for place in found.places})
+            except StoreRejected as error:  # with submissions; the leader finds out which one
+                refuse([each.command for each in batch.submitted], LeaderNeeded(str(error)))
+                batch.submitted = []
+            else:
+                self._follow_generation()
+                return _Written(intake, known, unfit)
+
+    def _mark_submitted(self, intake: ReportIntake, taken: Sequence[Submitted]) -> frozenset[int]:
+        """Return the places of reports in HTTP requests; mark the rows whose requests state their sending time."""
+        submitted = [(report, each.is_dated) for each in taken for report in each.submission.reports]
+        keys, dated = (
+            {reports.report_key(report) for report, _ in submitted},
+            {id(each) for each, is_ in submitted if is_},
+        )
+        for place, (report, row) in enumerate(intake.new):
+            if id(report) in dated:
+                intake.new[place] = report, row._replace(ignored=row.ignored | DATED)
+        return frozenset(place for place, (report, _) in enumerate(intake.new) if reports.report_key(report) in keys)
+
+    def _stored(
+        self, rows: list[ThreatRow], letters: list[DeadLetter], whole: AbstractSet[int]
+    ) -> tuple[dict[int, bytes], list[int]]:
         try:
-            return self._store.store(rows, letters), []
+            return self._store.store(rows, letters, whole), []
         except StoreRejected as error:
             log.error("batch_rejected", reason=str(error))  # noqa: TRY400 -- the reason is enough
             self.counters["batches_rejected"] += 1
+            if whole:
+                raise
         if letters:
             self._store.store([], letters)
         return self._store.store_each(rows)

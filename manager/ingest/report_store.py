@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Collection, Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 from manager.domain.agents.agent import Agent
-from manager.domain.store_history import HISTORY
+from manager.domain.store_history import HISTORY, KEPT_FOR
 from manager.engine.batch import DeadLetter, ThreatRow
+from manager.engine.policies.blocklist_messages import SEQUENCE_KEY
 from manager.errors import StoreRejected, StoreUnavailable
 from manager.storage.health import StoreHealth
 from manager.storage.location import location_of
@@ -22,6 +25,42 @@ _NOTIFY = f"BEGIN; SET LOCAL synchronous_commit = off; NOTIFY {INGESTED}; COMMIT
 """In a transaction of its own: a notification makes commits wait for each other, and this one waits for no disk."""
 
 _GENERATION = "SELECT (value::json #>> '{generation,number}')::bigint FROM meta WHERE key = %s"
+
+
+_POLICIES = """
+SELECT agent_id, agent_policy.version, digest, coalesce(value::bigint, 0)
+FROM agent JOIN agent_policy ON agent_number = number LEFT JOIN meta ON key = %(key)s || organization_id
+WHERE removed_at IS NULL AND agent_id = ANY (%(agent_ids)s)
+"""
+_ASKED_SINCE = """
+SELECT (value::json #>> '{generation,made_at}')::float FROM meta
+WHERE key = %s AND value::json #>> '{generation,resend_from}' IS NOT NULL
+"""
+
+
+class PolicyVersions(NamedTuple):
+    """The present policy of an agent: version and digest of its own, and the sequence of its organization's blocks."""
+
+    version: int
+    digest: str
+    sequence: int
+
+    @property
+    def newest(self) -> int:
+        """The version of both together, as HTTP agents get them."""
+        return max(self.version, self.sequence)
+
+
+class StoredOtherwise(Exception):  # noqa: N818 -- named after the cause
+    """Reports that must be stored with others, or not at all, have ids that are stored with other content.
+
+    Args:
+        places: their places in the batch.
+    """
+
+    def __init__(self, places: Collection[int]) -> None:
+        super().__init__("stored with other content")
+        self.places = places
 
 
 class ReportStore:
@@ -53,13 +92,42 @@ class ReportStore:
             rows = self._statements.rows("agents.load_some", {"agent_ids": json.dumps(list(agent_ids))})
         return [self._rows.to_agent(row) for row in rows]
 
-    def store(self, rows: Sequence[ThreatRow], letters: Sequence[DeadLetter]) -> dict[int, bytes]:
+    def policies(self, agent_ids: Collection[str]) -> dict[str, PolicyVersions]:
+        """Return the present policies of some registered agents.
+
+        Raises:
+            StoreUnavailable: the database cannot be read.
+        """
+        parameters = {"key": SEQUENCE_KEY, "agent_ids": list(agent_ids)}
+        with self._health.errors("be read"), driver_errors:
+            found = self._database.connection().execute(_POLICIES, parameters).fetchall()
+        return {agent_id: PolicyVersions(*versions) for agent_id, *versions in found}
+
+    def asks_again(self, now: float) -> bool:
+        """Return whether the store asks guards for reports again, at a time in seconds since 1970.
+
+        Raises:
+            StoreUnavailable: the database cannot be read.
+        """
+        with self._health.errors("be read"), driver_errors:
+            found = self._database.connection().execute(_ASKED_SINCE, (HISTORY,)).fetchall()
+        return bool(found) and now - float(found[0][0]) <= KEPT_FOR
+
+    def store(
+        self, rows: Sequence[ThreatRow], letters: Sequence[DeadLetter], whole: AbstractSet[int] = frozenset()
+    ) -> dict[int, bytes]:
         """Store reports and dead letters, durable when this returns.
+
+        Args:
+            rows: the reports.
+            letters: the dead letters.
+            whole: places of reports of which none may be stored with other content.
 
         Returns:
             the places of reports whose ids were stored before, and the digests that these are stored with.
 
         Raises:
+            StoredOtherwise: some at those places are; nothing was stored.
             StoreUnavailable: nothing is known to be stored; the same reports may be stored again.
             StoreRejected: nothing was stored; one of the rows does not fit the tables.
         """
@@ -74,6 +142,9 @@ class ReportStore:
                 self._partitions.cover(max(row.received_at for row in rows))
                 with driver_errors:
                     known = store_reports(self._database.connection(), rows).known
+                    differing = [place for place, digest in known.items() if digest != rows[place].digest]
+                    if otherwise := [place for place in differing if place in whole]:
+                        raise StoredOtherwise(otherwise)
                     found = self._database.connection().execute(_GENERATION, (HISTORY,)).fetchall()
                 generation = found[0][0] or None if found else None
             if letters:

@@ -34,7 +34,8 @@ class LeaderHandOver:
         self._membership = membership
         self._engine = engine
         self._link = link
-        self._sharers = 1
+        self.sharers = 1
+        """The number of processes among which agents' budgets are divided."""
         self._next_check = 0.0
         engine.fleet.features = membership.features()
         listener = Listener(place, (INGESTED,), self._hear)
@@ -54,8 +55,8 @@ class LeaderHandOver:
         if features != self._engine.fleet.features:
             self._engine.use_features(features, now)
         sharers = self._membership.sharers()
-        if sharers != self._sharers:
-            self._sharers = sharers
+        if sharers != self.sharers:
+            self.sharers = sharers
             settings = self._engine.fleet.settings
             budget = Budget(settings.agent_messages / sharers, settings.agent_bytes / sharers, settings.burst)
             self._engine.inbox.use_budget(budget)

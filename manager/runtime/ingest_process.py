@@ -1,6 +1,7 @@
 """A process of role `ingest`: takes its share of the agents' messages from the broker, and stores the reports.
 
-It neither leads nor stands by. Its HTTP door answers `/health` and `/metrics`, and passes every other request on.
+It neither leads nor stands by. Its HTTP door answers `/health` and `/metrics`, and the heartbeats and reports of HTTP
+agents; it passes every other request on.
 """
 
 import secrets
@@ -11,10 +12,15 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import structlog
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from manager.api.agents.worker_door import WorkerDoor
+from manager.api.engine_client import EngineClient
+from manager.api.middleware.client_address import ClientAddresses
 from manager.data_directory import DataDirectory
+from manager.domain.budget import Budget
 from manager.domain.ingest.topics import shared
 from manager.domain.instant import Instant
 from manager.engine.failure_isolation import isolated
@@ -43,6 +49,7 @@ log = structlog.get_logger(__name__)
 DEAF = 5.0
 """Seconds without a notification of its own after which a worker defers everything: its agents' keys may be old."""
 
+_DEAF = "the database's notifications do not arrive"
 _GATHER = 0.05
 _LISTEN_EVERY = 1.0
 _CHECK_EVERY = 1.0
@@ -86,6 +93,8 @@ class IngestProcess:
         self._address = BrokerAddress.parse(settings.broker)
         self._stopping = False
         self._next_check = 0.0
+        self._sharers = 1
+        self._settings = settings
         worker_id = secrets.token_hex(16)
         database = open_writer(place)
         stack.callback(database.close)
@@ -114,7 +123,7 @@ class IngestProcess:
     def problem(self) -> str | None:
         """The reason why the worker takes nothing just now; None if it does."""
         if self._is_deaf:
-            return "the database's notifications do not arrive"
+            return _DEAF
         if self.engine.problem is not None:
             return self.engine.problem
         if not self._link.ready:
@@ -126,7 +135,7 @@ class IngestProcess:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         self._listener.start()
-        self._member.open_door(lambda: self.problem, IngestCollector(self.engine))
+        self._member.open_door(lambda: self.problem, IngestCollector(self.engine), self._http_door)
         announced = False
         while not self._stopping:
             self._member.require_schema()
@@ -137,6 +146,8 @@ class IngestProcess:
                 self._member.announce(ready)
         now = clock.read()
         with isolated(self.engine.counters, "stop"):
+            if self._is_deaf:
+                self.engine.pass_on(_DEAF)
             if not self._is_deaf:
                 self.engine.step(now)
             self.engine.hand_over(now, ends=True)
@@ -148,18 +159,41 @@ class IngestProcess:
         self._link.poll(self.engine.idle_for(clock.read().monotonic) if takes else LIFE_INTERVAL / 4)
         now = clock.read()
         if self._is_deaf:
-            self._withdraw("the database's notifications do not arrive")
+            self.engine.pass_on(_DEAF)
+            self._withdraw(_DEAF)
             return
         self.engine.step(now)
         if self.engine.problem is not None:
+            self.engine.pass_on(self.engine.problem)
             self._withdraw(self.engine.problem)  # the broker gives this share to others
         if now.monotonic >= self._next_check:
             self._check(now)
 
     def _check(self, now: Instant) -> None:
         self._next_check = now.monotonic + _CHECK_EVERY
-        self.engine.share(self._member.sharers())
+        self._sharers = self._member.sharers()
+        self.engine.share(self._sharers)
         self.engine.forget_idle(now)
+
+    def _http_door(self, registry: CollectorRegistry, addresses: ClientAddresses) -> WorkerDoor:
+        settings = self._settings
+        return WorkerDoor(
+            agents=self._agents,
+            takes=self._takes,
+            engine=EngineClient(self.engine.inbox.submit, self._link.wake),
+            addresses=addresses,
+            rate_limit=settings.rate_limit,
+            report_budget=Budget(settings.agent_messages, settings.agent_bytes, settings.agent_burst),
+            sharers=lambda: self._sharers,
+            clock=lambda: clock.read().wall,
+            registry=registry,
+        )
+
+    def _takes(self, segment: str) -> bool:
+        """Return whether the worker takes a request of an HTTP agent; a heartbeat is handed over through the broker."""
+        if self._stopping or self._is_deaf or self.engine.problem is not None:
+            return False
+        return segment != "heartbeat" or self._link.ready
 
     def _withdraw(self, reason: str) -> None:
         if self._link.ready:

@@ -21,6 +21,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
+from manager.api.agents.worker_door import WorkerDoor
 from manager.api.authentication import Credentials
 from manager.api.forwarding import ForwardingCodes, Leader, LeaderProxy
 from manager.api.middleware.client_address import ClientAddresses
@@ -150,17 +151,23 @@ class MemberProcess:
             self.close_door()
         return not self._stopping
 
-    def open_door(self, not_ready: Callable[[], str | None], collector: Collector) -> None:
+    def open_door(
+        self,
+        not_ready: Callable[[], str | None],
+        collector: Collector,
+        door: Callable[[CollectorRegistry, ClientAddresses], WorkerDoor],
+    ) -> None:
         """Open the door of an ingest process, which never leads.
 
         Args:
             not_ready: returns the reason why it takes no messages; None if it does.
             collector: its metrics.
+            door: makes what serves agents.
         """
         self.keeper.start()
         self._wait(lambda: self.keeper.group is not None, _FIRST_LOOK)
         self._directory.write_shared_files()
-        self._door = self._serve(not_ready, collector)
+        self._door = self._serve(not_ready, collector, door=door)
 
     def require_schema(self) -> None:
         """Check that this release still works with the database's schema.
@@ -210,23 +217,30 @@ class MemberProcess:
         sys.stderr.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 -- this program's own words
 
-    def _serve(self, not_ready: Callable[[], str | None], *collectors: Collector) -> ApiServer:
+    def _serve(
+        self,
+        not_ready: Callable[[], str | None],
+        *collectors: Collector,
+        door: Callable[[CollectorRegistry, ClientAddresses], WorkerDoor] | None = None,
+    ) -> ApiServer:
         """Start the door of a manager that does not lead."""
         registry = CollectorRegistry()
         for collector in (LeaseCollector(self.keeper), *collectors):
             registry.register(collector)
         settings, codes = self._settings, self.membership.codes
         trust = client_context(None, TlsDirectory(settings.data_dir).certificate(AUTHORITY))
+        addresses = ClientAddresses(settings.trusted_networks, settings.trusted_proxies)
         services = StandbyServices(
             leader=self._leader,
             group=self.membership.group,
             not_ready=not_ready,
             credentials=self._credentials,
-            addresses=ClientAddresses(settings.trusted_networks, settings.trusted_proxies),
+            addresses=addresses,
             proxy=lambda: LeaderProxy(codes, trust),
             registry=registry,
             version=VERSION,
             uptime=lambda: time.monotonic() - self._started,
+            door=None if door is None else door(registry, addresses),
         )
         server = ApiServer(
             StandbyApp(services), settings.host, settings.port, tls=self._transport.http_tls, listener=self._listener

@@ -7,14 +7,16 @@ saving is measured in docs/http.md.
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+from starlette.types import Scope
 
 from manager.api.agents.hot_routes import HotRoute
 from manager.api.agents.known_heads import BODY_LIMIT, KnownHeads
-from manager.api.authentication import token_digest
+from manager.api.authentication import Caller, token_digest
 from manager.api.errors import error_response
 from manager.api.http_metrics import RequestMetrics
-from manager.api.middleware.admission import Admission, bearer
+from manager.api.middleware.admission import bearer
 from manager.api.middleware.client_address import Headers
 from manager.api.middleware.response_headers import (
     DEFAULT_HEADERS,
@@ -27,12 +29,15 @@ from manager.api.middleware.response_headers import (
     render_headers,
 )
 from manager.api.ports import CommandGateway
+from manager.errors import LeaderNeeded
 
 PREFIX = b"/api/agents/"
 _EXCLUDED = frozenset({b"origin", b"transfer-encoding", b"expect", b"upgrade", REQUEST_ID})
 """Headers that exclude a request from the fast lane."""
 
-_PLAIN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+PLAIN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+"""An agent's id in a path without escapes."""
+
 _PLAIN_LENGTH = re.compile(rb"[0-9]{1,5}")
 
 
@@ -108,6 +113,21 @@ class FastRequest:
         self.message_event = _NO_EVENT
         self.render: Callable[[Any], tuple[int, bytes]] | None = None
 
+    def scope(self) -> Scope:
+        """Return the request's scope, as an application gets it."""
+        head = self.head
+        return {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "https" if self.connection.secure else "http",
+            "path": head.path,
+            "raw_path": head.path.encode(),
+            "query_string": b"",
+            "headers": list(head.headers.items()),
+            "client": self.connection.client,
+        }
+
     def done(self) -> bool:
         """Return whether the engine's reply is no longer wanted."""
         return self.response_complete or self.disconnected
@@ -121,6 +141,22 @@ class FastRequest:
         self.head.lane.refuse(self, error)
 
 
+class Admits(Protocol):
+    """Authentication and rate limit of the fast lane."""
+
+    def admit(
+        self,
+        path: str,
+        client: tuple[str, int] | None,
+        headers: Headers,
+        signed_in: Caller | None = None,
+        *,
+        token_digest: bytes | None = None,
+    ) -> Caller | None:
+        """Return the caller, as `Admission.admit` does, or raise an error of the error map, or LeaderNeeded."""
+        ...
+
+
 class FastLane:
     """Serves plain requests to the hot routes.
 
@@ -130,16 +166,20 @@ class FastLane:
         engine: executes commands.
         metrics: records every request.
         request_ids: generates request ids.
+        pass_on: passes a request on that only the leader can serve; None in the leader itself.
     """
 
     def __init__(
         self,
         hot_routes: Mapping[str, HotRoute],
-        admission: Admission,
+        admission: Admits,
         engine: CommandGateway,
         metrics: RequestMetrics,
         request_ids: RequestIds,
+        *,
+        pass_on: Callable[["FastRequest", LeaderNeeded], None] | None = None,
     ) -> None:
+        self._pass_on = pass_on
         self._hot_routes = {segment.encode(): route for segment, route in hot_routes.items()}
         self._admission = admission
         self._engine = engine
@@ -158,7 +198,7 @@ class FastLane:
             return None
         agent_id, _, segment = url[len(PREFIX) :].partition(b"/")
         route = self._hot_routes.get(segment)
-        if route is None or _PLAIN_ID.fullmatch(agent_id) is None:
+        if route is None or PLAIN_ID.fullmatch(agent_id) is None:
             return None
         headers = dict(given)
         length = headers.get(b"content-length", b"")
@@ -175,8 +215,8 @@ class FastLane:
         return None if found is None else FastRequest(found[0], connection, found[1])
 
     def keep(self, data: bytes, request: FastRequest) -> None:
-        """Keep the head of a request that was the whole of `data`, unless it was refused at once."""
-        if not request.more_body and not request.done():
+        """Keep the head of a request that was the whole of `data`, unless it was refused or passed on at once."""
+        if not request.more_body and not request.done() and request.render is not None:
             self._known.keep(data, request.head)
 
     def serve(self, request: FastRequest) -> None:
@@ -215,7 +255,10 @@ class FastLane:
         self._send(request, status, head + b"%b%b: %b\r\ncontent-length: %d\r\n\r\n%b" % own)
 
     def refuse(self, request: FastRequest, error: Exception) -> None:
-        """Send the error map's answer to an error."""
+        """Send the error map's answer to an error; pass on what only the leader can serve."""
+        if self._pass_on is not None and isinstance(error, LeaderNeeded):
+            self._pass_on(request, error)
+            return
         request_id = self._request_ids.new()
         head, connection = request.head, request.connection
         response = error_response(error, method="POST", path=head.path, request_id=request_id.decode())
@@ -224,6 +267,12 @@ class FastLane:
         headers = (*response.raw_headers, *DEFAULT_HEADERS, *secure, *own)
         status = response.status_code
         self._send(request, status, b"%b\r\n%b" % (render_head(status, headers), bytes(response.body)))
+
+    def finish(self, request: FastRequest, status: int, headers: Iterable[Header], body: bytes) -> None:
+        """Send an answer that was made elsewhere, unless the client has left."""
+        if not request.done():
+            own = (*headers, (b"content-length", b"%d" % len(body)), *request.connection.server_headers())
+            self._send(request, status, b"%b\r\n%b" % (render_head(status, own), body))
 
     def _send(self, request: FastRequest, status: int, answer: bytes) -> None:
         request.response_started = request.response_complete = True

@@ -21,7 +21,7 @@ from manager.engine.commands.requests import AgentPolicy
 from manager.engine.context import Submission
 from manager.errors import Conflict, NotFound
 from schemas.decoding import decode, decode_leniently
-from schemas.fast_http_heartbeats import AnyHttpHeartbeat, fast_http_heartbeat
+from schemas.fast_http_heartbeats import AnyHttpHeartbeat, FastHttpHeartbeat, fast_http_heartbeat
 from schemas.fast_http_reports import FastHttpEvents, fast_events
 from schemas.http_agents import HttpEvents, HttpHeartbeat
 from schemas.identifiers import is_identifier
@@ -64,7 +64,8 @@ class HeartbeatRoute:
         require_admin_or_self(caller, agent_id)
         _require_json(headers, body)
         heartbeat, dropped = _decoded_heartbeat(body)
-        command = RecordHeartbeat(_existing_id(agent_id), heartbeat, tuple(dropped))
+        plain = body if isinstance(heartbeat, FastHttpHeartbeat) else None
+        command = RecordHeartbeat(_existing_id(agent_id), heartbeat, tuple(dropped), plain)
         return PreparedCommand(command, partial(_render_heartbeat, dropped))
 
 
@@ -96,6 +97,11 @@ class EventsRoute:
         resent, sent_at, reported_at = bool(events.resent), _epoch(events.sent_at), _epoch(events.reported_at)
         command = StoreReports(agent_id, tuple(prepared), sent_at, reported_at, resent)
         return PreparedCommand(command, partial(_render_reports, events, prepared))
+
+
+def hot_routes(clock: Callable[[], float], charge: Callable[[Caller | None, int, int], None]) -> dict[str, HotRoute]:
+    """Return the hot routes by their last path segment; the arguments are those of `EventsRoute`."""
+    return {"heartbeat": HeartbeatRoute(), "events": EventsRoute(clock, charge)}
 
 
 def policy_record(policy: AgentPolicy) -> dict[str, Any]:

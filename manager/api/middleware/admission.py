@@ -4,6 +4,7 @@ import math
 import time
 from base64 import b64decode
 from collections.abc import Callable
+from dataclasses import replace
 
 from starlette.types import Scope
 
@@ -26,6 +27,9 @@ _EVENTS = "/events"
 _ACCESS_FACTOR = 10
 """An access token's limit as a multiple of an agent's: a command reads a list of a large fleet page by page."""
 
+_LEAST_LIFE = 10
+"""Heartbeats and polls a minute that each of several processes takes: an agent sends two or three."""
+
 _HEARTBEAT = "/heartbeat"
 _POLL = "/api/policy/agent/"
 
@@ -43,6 +47,8 @@ class Admission:
         limit: requests per minute of each agent, and of each address without a valid credential; 0 for no limits.
         reports: reports and bytes a second of each agent.
         clock: monotonic seconds.
+        sharers: returns the number of processes that serve agents, among which the budgets of heartbeats and reports
+            are divided; each process takes 10 heartbeats and polls a minute at least.
         operators: gets the addresses of people's requests; None for nobody.
     """
 
@@ -54,8 +60,12 @@ class Admission:
         reports: Budget,
         clock: Callable[[], float] = time.monotonic,
         *,
+        sharers: Callable[[], int] = lambda: 1,
         operators: OperatorAddressRecorder | None = None,
     ) -> None:
+        self._sharers = sharers
+        self._shared_by = 1
+        self._report_budget = reports
         self._operators = operators
         self._credentials = credentials
         self._addresses = addresses
@@ -117,7 +127,15 @@ class Admission:
         role = None if caller is None or caller.role is None else str(caller.role)
         return Origin(actor, self._addresses.address(scope["client"], headers) or None, request_id.decode(), role)
 
+    def _divide(self, sharers: int) -> None:
+        """Divide the budgets of heartbeats and reports among a number of processes."""
+        self._shared_by, whole = sharers, self._report_budget
+        self._life.use_limit(min(self._limit, max(_LEAST_LIFE, math.ceil(self._limit / sharers))))
+        self._reports.use_budget(replace(whole, messages=whole.messages / sharers, bytes=whole.bytes / sharers))
+
     def _limit_agent(self, agent_id: str, path: str) -> None:
+        if (sharers := self._sharers()) != self._shared_by:
+            self._divide(sharers)
         if path.endswith(_EVENTS):
             wait = self._reports.wait(agent_id, self._clock())
             if wait:

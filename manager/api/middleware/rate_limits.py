@@ -31,6 +31,11 @@ class SlidingWindow:
         """Return the number of remembered keys."""
         return len(self._recent)
 
+    def use_limit(self, limit: int) -> None:
+        """Allow another number of requests from now on."""
+        self.limit = limit
+        self._recent.clear()
+
     def wait(self, key: str, now: float) -> float:
         """Count a request and return 0 if it is allowed, else return the seconds until the next one is.
 
@@ -72,6 +77,11 @@ class ReportBudgets:
     def __len__(self) -> int:
         """Return the number of remembered agents."""
         return len(self._buckets)
+
+    def use_budget(self, budget: Budget) -> None:
+        """Give each agent another budget, full at first."""
+        self._budget = budget
+        self._buckets.clear()
 
     def wait(self, agent_id: str, now: float) -> float:
         """Return the seconds until the agent may send its next report; 0 if it may now."""

@@ -166,8 +166,11 @@ class Liveness:
         return True, self._transition(agent, State.ONLINE, Reason.HEARTBEAT, now)
 
     def contact(self, agent: Agent, now: Instant) -> Transition | None:
-        """Handle a request of an HTTP agent, which has no sessions: the agent becomes online from any state."""
-        agent.heard_monotonic = now.monotonic
+        """Handle a request of an HTTP agent, which has no sessions: the agent becomes online from any state.
+
+        One that an ingest worker received may be handed over after a later one.
+        """
+        agent.heard_monotonic = max(agent.heard_monotonic, now.monotonic)
         return self._transition(agent, State.ONLINE, Reason.HEARTBEAT, now)
 
     def leave(self, agent: Agent, now: Instant) -> Transition | None:

@@ -29,6 +29,11 @@ NOT_CORRELATED = -1
 RESENT = 1 << 30
 """A bit of `ignored` in the row of a report that an agent sent again after a receipt, until the report is decided."""
 
+DATED = 1 << 29
+"""A bit of `ignored` in the row of a report that an ingest worker took: its event time is by the sending time that its
+request stated, so the offset of its agent's clock corrects nothing.
+"""
+
 
 class Report(Struct, frozen=True, gc=False):
     """A threat report as the correlator's input. Times are seconds since 1970.

@@ -75,14 +75,22 @@ class TokenRefused:
 class RecordHeartbeat:
     """Record a heartbeat. Answered by a `HeartbeatRecorded`; NotFound if there is no such agent.
 
-    `dropped` has an error message for each invalid member, which was ignored. It needs no transaction: its values are
-    written behind, and a later heartbeat replaces them.
+    `dropped` has an error message for each invalid member, which was ignored. `body` is its JSON, if that has nothing
+    else in it. It needs no transaction: its values are written behind, and a later heartbeat replaces them.
     """
 
     needs_transaction: ClassVar[bool] = False
     agent_id: str
     heartbeat: AnyHttpHeartbeat
     dropped: tuple[str, ...] = ()
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LearnAgent:
+    """Have an ingest worker look an agent up in the database. Answered by None, whether or not there is one."""
+
+    agent_id: str
 
 
 @dataclass(frozen=True, slots=True)

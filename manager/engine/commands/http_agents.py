@@ -1,11 +1,10 @@
 """Commands of HTTP agents: register, heartbeat, reports, policy poll (lifecycle page, phases 1 to 4)."""
 
 import hmac
-from dataclasses import replace
 
 import structlog
 
-from manager.domain.agents.agent import Agent, Credential, Door, credential_of, lasting_values
+from manager.domain.agents.agent import Agent, Credential, Door, State, credential_of, lasting_values
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.agents.registry import (
     AcceptedRegistration,
@@ -16,6 +15,7 @@ from manager.domain.agents.registry import (
 )
 from manager.domain.agents.tokens import Token
 from manager.domain.correlation.reports import is_late
+from manager.domain.instant import Instant
 from manager.engine.agent_record import agent_record
 from manager.engine.commands.fleet import find_agent
 from manager.engine.commands.http_agent_requests import (
@@ -31,7 +31,7 @@ from manager.engine.commands.http_agent_requests import (
 )
 from manager.engine.commands.requests import AgentPolicy
 from manager.engine.context import TIMESTAMP_AS_GIVEN, Context, ReceivedReport, Submission
-from manager.engine.messages import condition, logins
+from manager.engine.messages import condition, http_heartbeats, logins
 from manager.engine.messages.registration import new_agent_id, record_enrollment
 from manager.engine.policies import lost_reports, restored_store
 from manager.engine.policies.merged_policy import merged_policy, merged_version, sequence_of
@@ -47,12 +47,6 @@ log = structlog.get_logger(__name__)
 
 _LOGGED = 512
 """The maximum length of a heartbeat's logged errors, in characters."""
-
-_VITALS = (
-    "cpu", "memory", "mode", "events_processed", "events_total", "threats_detected", "actions_executed",
-    "outbox_size", "outbox_dropped",
-)  # fmt: skip
-"""The members that a heartbeat and an agent's vitals share."""
 
 _UNKNOWN = "this manager knows no such enrollment token; ask its operator for one"
 _TOKEN_REASONS = {
@@ -183,31 +177,59 @@ def _application(
 def record_heartbeat(context: Context, request: RecordHeartbeat) -> HeartbeatRecorded:
     """Record a heartbeat and return the policy that the agent should have (lifecycle page, phase 2)."""
     agent, heartbeat = _record_contact(context, request.agent_id), request.heartbeat
-    context.fleet.counters["heartbeat_http"] += 1
     if request.dropped:
         context.fleet.counters["heartbeat_values_dropped"] += len(request.dropped)
         log.info("heartbeat_values_dropped", agent_id=agent.agent_id, values="; ".join(request.dropped)[:_LOGGED])
-    now, lasting = context.batch.now, lasting_values(agent)
-    agent.last_heartbeat = now.wall
-    _observe_clock(agent, heartbeat, now.wall)
+    _take_heartbeat(context, agent, heartbeat, context.batch.now)
+    policy = context.fleet.policies.effective[agent.agent_id]
+    clone = context.fleet.clones.known.get(agent.agent_id)
+    pending = _pending(context, agent, heartbeat.policy_version)
+    return HeartbeatRecorded(agent_record(agent, policy, clone), pending, _generation_asked(context))
+
+
+def record_handed_over(context: Context, agent: Agent, heartbeat: AnyHttpHeartbeat | None, received: Instant) -> None:
+    """Record a heartbeat that an ingest worker received; or with None another request, which is a sign of life too.
+
+    One from before the agent signed off keeps it offline. Of a heartbeat that a later one has overtaken only the events
+    are counted.
+
+    Args:
+        context: the batch.
+        agent: the sender.
+        heartbeat: its heartbeat.
+        received: the receipt by the worker, by this process's clocks.
+    """
+    if agent.state is State.OFFLINE and received.wall <= agent.state_since:
+        context.fleet.counters["heartbeats_ignored"] += 1
+        return
+    _contact(context, agent, received)
+    if heartbeat is None:
+        return
+    if agent.last_heartbeat is None or received.wall >= agent.last_heartbeat:
+        _take_heartbeat(context, agent, heartbeat, received)
+    elif heartbeat.events_processed is not None and heartbeat.events_total is None:
+        agent.vitals.count_events(heartbeat.events_processed, None)
+        context.unwritten.vitals[agent.number] = agent
+
+
+def _take_heartbeat(context: Context, agent: Agent, heartbeat: AnyHttpHeartbeat, received: Instant) -> None:
+    """Record what a heartbeat says: clock, vitals, condition, logins, the policy in force."""
+    context.fleet.counters["heartbeat_http"] += 1
+    lasting = lasting_values(agent)
+    agent.last_heartbeat = received.wall
+    http_heartbeats.observe_clock(agent, heartbeat, received.wall)
     if heartbeat.sent_at is not None:
-        context.fleet.clock_trust.observe(agent.agent_id, heartbeat.sent_at.timestamp(), now)
+        context.fleet.clock_trust.observe(agent.agent_id, heartbeat.sent_at.timestamp(), received)
     mode = (agent.vitals.mode, heartbeat.mode or agent.vitals.mode)
-    _record_vitals(agent, heartbeat)
+    http_heartbeats.record_vitals(agent, heartbeat)
     condition.record(context, agent, heartbeat, mode)
     logins.record(context, agent, heartbeat.logins)
     if heartbeat.receipt_mark is not None:
         lost_reports.compare(context, agent, heartbeat.receipt_mark)
-    stated = heartbeat.policy_version
-    if stated is not None:
-        _record_policy_in_force(context, agent, stated, heartbeat)
+    if heartbeat.policy_version is not None:
+        _record_policy_in_force(context, agent, heartbeat.policy_version, heartbeat)
     _record_acceptance(context, agent)
     context.unwritten.heartbeat(agent, lasting)
-    policy = context.fleet.policies.effective[agent.agent_id]
-    clone = context.fleet.clones.known.get(agent.agent_id)
-    return HeartbeatRecorded(
-        agent_record(agent, policy, clone), _pending(context, agent, stated), _generation_asked(context)
-    )
 
 
 def _generation_asked(context: Context) -> StoreGeneration | None:
@@ -216,37 +238,24 @@ def _generation_asked(context: Context) -> StoreGeneration | None:
     return history.message(now, len(context.fleet.registry)) if history.is_asking(now) else None
 
 
-def _observe_clock(agent: Agent, heartbeat: AnyHttpHeartbeat, received: float) -> None:
-    """Update the clock offset from a heartbeat's `sentAt`, or from the `timestamp` of other clients.
-
-    Without an uptime of the agent's monotonic clock the manager's own clock is used instead: a `timestamp` that moves
-    by more than 2 s against the receipts is a step of the agent's clock.
-    """
-    if heartbeat.sent_at is not None and heartbeat.uptime_seconds is not None:
-        agent.clock.observe(
-            received, heartbeat.sent_at.timestamp(), heartbeat.uptime_seconds, agent.session, fresh=True
-        )
-    elif heartbeat.timestamp is not None:
-        agent.clock.observe(received, heartbeat.timestamp.timestamp(), received, agent.session, fresh=True)
-
-
 def store_reports(context: Context, request: StoreReports) -> Submission:
     """Submit reports, which are all stored with this batch or not at all (lifecycle page, phase 3)."""
     agent = _record_contact(context, request.agent_id)
     context.fleet.counters["threats_http"] += len(request.reports)
     now = context.batch.now.wall
-    reports = [
-        ReceivedReport(
-            agent,
-            *prepared,
-            event_clock(agent.clock, prepared.report.timestamp.timestamp(), request, now),
-            request.resent,
-        )
-        for prepared in request.reports
-    ]
+    reports = received_reports(agent, request, now)
     submission = Submission(reports, now)
     context.submissions.append(submission)
     return submission
+
+
+def received_reports(agent: Agent, request: StoreReports, received: float) -> list[ReceivedReport]:
+    """Return an agent's reports of one HTTP request, received at a time in seconds since 1970."""
+    clocks = (
+        event_clock(agent.clock, each.report.timestamp.timestamp(), request, received) for each in request.reports
+    )
+    pairs = zip(request.reports, clocks, strict=True)
+    return [ReceivedReport(agent, *prepared, clock, request.resent) for prepared, clock in pairs]
 
 
 def event_clock(known: ClockOffset, timestamp: float, request: StoreReports, received: float) -> ClockOffset:
@@ -290,29 +299,15 @@ def poll_policy(context: Context, request: PollPolicy) -> AgentPolicy:
 
 def _record_contact(context: Context, agent_id: str) -> Agent:
     agent = find_agent(context, agent_id)
-    agent.door = Door.HTTP
-    transition = context.fleet.liveness.contact(agent, context.batch.now)
-    if transition is not None:
-        context.batch.transition(transition)
+    _contact(context, agent, context.batch.now)
     return agent
 
 
-def _record_vitals(agent: Agent, heartbeat: AnyHttpHeartbeat) -> None:
-    """Record the vitals of a heartbeat; members that it lacks keep their last value."""
-    vitals = agent.vitals
-    if heartbeat.uptime_seconds is not None:
-        vitals.uptime = heartbeat.uptime_seconds
-    for name in _VITALS:
-        value = getattr(heartbeat, name)
-        if value is not None:
-            setattr(vitals, name, value)
-    if heartbeat.events_processed is not None:
-        vitals.count_events(heartbeat.events_processed, heartbeat.events_total)
-    vitals.counts_stated |= heartbeat.threats_detected is not None or heartbeat.actions_executed is not None
-    if heartbeat.blocklist_sequence is not None:
-        agent.in_force.blocklist_sequence = heartbeat.blocklist_sequence
-    if heartbeat.version is not None and heartbeat.version != agent.host.version:
-        agent.host = replace(agent.host, version=heartbeat.version)
+def _contact(context: Context, agent: Agent, received: Instant) -> None:
+    agent.door = Door.HTTP
+    transition = context.fleet.liveness.contact(agent, received)
+    if transition is not None:
+        context.batch.transition(transition)
 
 
 def _record_policy_in_force(context: Context, agent: Agent, stated: int, heartbeat: AnyHttpHeartbeat | None) -> None:

@@ -1,7 +1,8 @@
 """Gathered heartbeats: ingest workers verify them and hand them over, many in one message; the leader judges them.
 
 A message is JSON and ends in a code by a key that only managers have. A heartbeat is passed as its agent wrote it, with
-its age: the milliseconds since the worker received it, which need no common clock.
+its age: the milliseconds since the worker received it, which need no common clock. Those of HTTP agents stand apart,
+and beside them the agents whose other requests are signs of life.
 """
 
 import json
@@ -14,10 +15,13 @@ from msgspec import Raw, Struct
 
 from manager.domain.ingest.topics import WORKER_LIFE
 from manager.domain.instant import Instant
-from manager.engine.context import Context, HandedOver
+from manager.engine.context import Context, HandedOver, HandedOverHttp
 from manager.engine.inbox import Inbound
 from schemas.decoding import DecodeError, decode
 from schemas.fast_heartbeats import AnyHeartbeat, FastHeartbeat, fast_heartbeat
+from schemas.fast_http_heartbeats import AnyHttpHeartbeat, fast_http_heartbeat
+from schemas.http_agents import HttpHeartbeat
+from schemas.limits import MESSAGE_LIMIT
 from schemas.message_codes import has_mac, with_mac, without_mac
 from schemas.presence import Heartbeat
 from schemas.topics import HEARTBEAT
@@ -32,6 +36,9 @@ LONGEST_AGE = 10.0
 
 OLDEST = 300.0
 """Seconds after which a message is refused: a broker may keep it, and repeat it to a leader that has started since."""
+
+GATHERED_LIMIT = 2 * MESSAGE_LIMIT
+"""The maximum size of an HTTP agent's heartbeat in bytes, which may be written longer than it came."""
 
 _MOST_FLOODING = 100
 
@@ -48,6 +55,11 @@ class _RawSign(Struct, array_like=True):
     heartbeat: Raw
 
 
+class _Contact(Struct, array_like=True):
+    agent_id: str
+    age: int
+
+
 class _Life(Struct):
     number: int
     at: float
@@ -55,6 +67,8 @@ class _Life(Struct):
     flooding: list[str]
     signs: list[_Sign]
     others: list[_RawSign]
+    http: list[_RawSign] = []
+    contacts: list[_Contact] = []
 
 
 class _RawLife(Struct):
@@ -64,6 +78,8 @@ class _RawLife(Struct):
     flooding: list[str]
     signs: list[_RawSign]
     others: list[_RawSign]
+    http: list[_RawSign] = []
+    contacts: list[_Contact] = []
 
 
 _decode = msgspec.json.Decoder(_Life).decode
@@ -85,6 +101,8 @@ class GatheredLife:
         self._number = 0
         self._signs: list[tuple[bytes, float, bytes]] = []
         self._others: list[tuple[bytes, float, bytes]] = []
+        self._http: list[tuple[bytes, float, bytes]] = []
+        self._contacts: dict[str, float] = {}
         self._bytes = 0
 
     @property
@@ -106,6 +124,16 @@ class GatheredLife:
         kind.append((agent_id.encode(), now, body))
         self._bytes += len(body)
 
+    def add_http(self, agent_id: str, body: bytes, now: float) -> None:
+        """Add the heartbeat of an authenticated HTTP agent, as JSON; `now` is the receipt, monotonic."""
+        self._http.append((agent_id.encode(), now, body))
+        self._bytes += len(body)
+
+    def add_contact(self, agent_id: str, now: float) -> None:
+        """Add another request of an HTTP agent as a sign of life; only the time of the last one is sent."""
+        self._bytes += 0 if agent_id in self._contacts else len(agent_id)
+        self._contacts[agent_id] = now
+
     def message(self, now: Instant, flooding: set[str], *, ends: bool = False) -> bytes:
         """Return the next message, with what was added since the last one.
 
@@ -118,10 +146,15 @@ class GatheredLife:
         head = {"number": self._number, "at": now.wall, "ends": ends, "flooding": sorted(flooding)[:_MOST_FLOODING]}
         lists = (
             b",".join(b'["%b",%d,%b]' % (name, max(0, (now.monotonic - at) * 1000), body) for name, at, body in kind)
-            for kind in (self._signs, self._others)
+            for kind in (self._signs, self._others, self._http)
         )
-        body = b'%b,"signs":[%b],"others":[%b]}' % (json.dumps(head).encode()[:-1], *lists)
-        self._signs, self._others, self._bytes = [], [], 0
+        contacts = b",".join(
+            b'["%b",%d]' % (agent_id.encode(), max(0, (now.monotonic - at) * 1000))
+            for agent_id, at in self._contacts.items()
+        )
+        members = json.dumps(head).encode()[:-1], *lists, contacts
+        body = b'%b,"signs":[%b],"others":[%b],"http":[%b],"contacts":[%b]}' % members
+        self._signs, self._others, self._http, self._contacts, self._bytes = [], [], [], {}, 0
         return with_mac(self._key, self._topic, body)
 
 
@@ -153,6 +186,42 @@ def collect(context: Context, message: Inbound) -> None:
             continue
         received = Instant(now.wall - seconds, now.monotonic - seconds)
         context.handed_over.append(HandedOver(agent, heartbeat, received))
+    _collect_http(context, life)
+
+
+def _collect_http(context: Context, life: "_Life | _RawLife") -> None:
+    """Add the heartbeats of HTTP agents in a message to the batch, and their other requests."""
+    fleet, now = context.fleet, context.batch.now
+    signs: list[tuple[str, int, AnyHttpHeartbeat | None]] = [(each.agent_id, each.age, None) for each in life.contacts]
+    for sign in life.http:
+        heartbeat = _http_heartbeat(sign)
+        if heartbeat is None:
+            fleet.counters["heartbeats_ignored"] += 1
+        else:
+            signs.append((sign.agent_id, sign.age, heartbeat))
+    for agent_id, age, heartbeat in signs:
+        agent, seconds = fleet.registry.find(agent_id), age / 1000
+        if agent is None or not 0 <= seconds <= LONGEST_AGE:
+            fleet.counters["heartbeats_ignored"] += 1
+            continue
+        received = Instant(now.wall - seconds, now.monotonic - seconds)
+        context.handed_over_http.append(HandedOverHttp(agent, heartbeat, received))
+
+
+def _http_heartbeat(sign: _RawSign) -> AnyHttpHeartbeat | None:
+    """Return the heartbeat of an HTTP agent; None for one that cannot be read, as one from another release."""
+    raw: Any = bytes(sign.heartbeat)
+    try:
+        return fast_http_heartbeat(raw) or decode(HttpHeartbeat, raw, GATHERED_LIMIT)
+    except DecodeError as error:
+        log.warning("gathered_heartbeat_unreadable", agent_id=sign.agent_id, reason=str(error))
+        return None
+
+
+def take_http(context: Context) -> Iterator[HandedOverHttp]:
+    """Remove and yield the batch's gathered signs of life of HTTP agents, the first received first."""
+    handed_over, context.handed_over_http = context.handed_over_http, []
+    yield from sorted(handed_over, key=lambda each: each.received.monotonic)
 
 
 def take(context: Context) -> Iterator[HandedOver]:

@@ -8,7 +8,7 @@ import structlog
 from manager.domain.agents.agent import Agent, lasting_values, shared_percentage
 from manager.domain.ingest.topics import WORKER_LIFE
 from manager.domain.instant import Instant
-from manager.engine.commands import signing_keys
+from manager.engine.commands import http_agents, signing_keys
 from manager.engine.context import Context
 from manager.engine.inbox import Inbound
 from manager.engine.messages import clone_events, condition, gathered_life, logins, reports
@@ -218,4 +218,10 @@ def record_gathered(context: Context) -> None:
             record_heartbeat(context, agent, heartbeat, received)
         except Exception:
             log.exception("message_failed", topic=HEARTBEAT.below_root(agent.agent_id))
+            context.fleet.counters["messages_failed"] += 1
+    for http_agent, sign, received in gathered_life.take_http(context):
+        try:
+            http_agents.record_handed_over(context, http_agent, sign, received)
+        except Exception:
+            log.exception("message_failed", topic=HEARTBEAT.below_root(http_agent.agent_id))
             context.fleet.counters["messages_failed"] += 1

@@ -15,7 +15,7 @@ from manager.domain.agents.clock_offset import STEP, Untimely
 from manager.domain.correlation import vouched_bits
 from manager.domain.correlation.allowlist import ignored_bits
 from manager.domain.correlation.indicators import indicators_of, normal_address, normal_hash
-from manager.domain.correlation.reports import NOT_CORRELATED, RESENT, WINDOW
+from manager.domain.correlation.reports import DATED, NOT_CORRELATED, RESENT, WINDOW
 from manager.domain.protection.measures import reported_measure
 from manager.domain.store_history import COMMITS
 from manager.engine.batch import ThreatRow
@@ -188,23 +188,25 @@ def _accept_stored_elsewhere(context: Context) -> None:
             context.dead_letter(THREATS.below_root(report.agent.agent_id), FAILURE, report.document.encode())
             continue
         changes.elsewhere[sequence] = new
-        if new != row:
-            changes.corrections[sequence] = new
+        stored = new._replace(ignored=new.ignored | (row.ignored & DATED))
+        if stored != row:
+            changes.corrections[sequence] = stored
     context.stored_elsewhere = []
 
 
 def event_row(received: ReceivedReport, row: ThreatRow) -> ThreatRow:
     """Return the row of a report that another process stored, with the event time by its agent's clock offset.
 
-    The other process had the offset of some seconds before, or none. Within the exactness of offsets its time is kept.
+    The other process had the offset of some seconds before, or none. Within the exactness of offsets its time is kept,
+    and where the request of an HTTP agent stated its sending time. Without both the timestamp was taken as it is.
     """
-    agent, timestamp = received.agent, received.report.timestamp.timestamp()
+    agent, timestamp, is_dated = received.agent, received.report.timestamp.timestamp(), bool(row.ignored & DATED)
     event_time, known = agent.clock.event_time(timestamp, row.received_at)
-    if known and not (row.time_known and abs(event_time - row.event_time) <= STEP):
+    if known and not is_dated and not (row.time_known and abs(event_time - row.event_time) <= STEP):
         row = row._replace(event_time=event_time, time_known=True)
     lag = row.received_at - row.event_time
     if not received.resent:
-        agent.untimely = _untimely(row.received_at - timestamp, lag, known=row.time_known)
+        agent.untimely = _untimely(row.received_at - timestamp, lag, known=row.time_known and (known or is_dated))
     return row
 
 

@@ -20,18 +20,18 @@ _NEVER_KEY = "never:"
 _LIFTED_KEY = "lifted:"
 """Prefix of the stored value of an organization's lifted networks."""
 
-_KEY = "blocklist_sequence:"
+SEQUENCE_KEY = "blocklist_sequence:"
 """Prefix of the stored value of an organization's sequence."""
 
 
 def stored_sequences(meta: Mapping[str, str]) -> dict[str, int]:
     """Return the sequences by organization from the stored values."""
-    return {key.removeprefix(_KEY): int(value) for key, value in meta.items() if key.startswith(_KEY)}
+    return {key.removeprefix(SEQUENCE_KEY): int(value) for key, value in meta.items() if key.startswith(SEQUENCE_KEY)}
 
 
 def sequence_value(organization_id: str, sequence: int) -> tuple[str, str]:
     """Return key and value that store an organization's sequence."""
-    return _KEY + organization_id, str(sequence)
+    return SEQUENCE_KEY + organization_id, str(sequence)
 
 
 def stored_never_lists(meta: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
