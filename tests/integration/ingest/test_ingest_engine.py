@@ -1,108 +1,30 @@
 """The worker's engine beside a leader's on one database: what is stored, acknowledged, answered and handed over."""
 
-from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from manager.domain.ingest.topics import WORKER_LIFE
 from manager.domain.store_history import HISTORY
 from manager.engine.batch import DeadLetter
 from manager.engine.commands.requests import RemoveAgent
-from manager.engine.inbox import Inbound
 from manager.engine.ports import PruneOrder
 from manager.engine.settings import EngineSettings
-from manager.ingest.engine import IngestEngine
 from manager.ingest.known_agents import KnownAgents
-from manager.ingest.report_store import INGESTED, ReportStore
+from manager.ingest.report_store import INGESTED
 from manager.storage.postgresql.backend import AGENTS_CHANGED
-from manager.storage.postgresql.connection import open_writer
 from manager.storage.postgresql.listener import Listener
 from schemas import topics
-from schemas.topics import Topic
-from tests.support.engine import Bench, RecordingPublisher
-from tests.support.migrated_store import address_of, stores_in
-from tests.support.postgresql import Postgresql
+from tests.support.engine import Bench
+from tests.support.ingest_worker import a_worker
+from tests.support.migrated_store import address_of
 from tests.support.simulated import SimulatedAgent
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.postgresql
 
-KEY = bytes(range(32))
 SOURCE = "203.0.113.7"
-
-
-class WorkerBench:
-    """One worker beside the leader of a bench."""
-
-    def __init__(self, leader: Bench, number: int, settings: EngineSettings | None = None) -> None:
-        self.leader = leader
-        self.worker_id = f"{number:032x}"
-        self.database = open_writer(address_of(leader.directory / "panguard.db"))
-        self.store = ReportStore(self.database, leader.keyring.store_key)
-        self.agents = KnownAgents(self.store.agents)
-        self.publisher = RecordingPublisher()
-        self.acknowledged: list[Any] = []
-        self.engine = IngestEngine(
-            self.worker_id,
-            KEY,
-            settings or EngineSettings(),
-            store=self.store,
-            agents=self.agents,
-            publisher=self.publisher,
-            acknowledge=self.acknowledged.extend,
-        )
-        self._handles = 0
-
-    def put(self, row: Topic, agent: SimulatedAgent, payload: bytes) -> int:
-        self._handles += 1
-        topic = row.below_root(agent.agent_id)
-        message = Inbound(row, agent.agent_id, topic, payload, self._handles)
-        self.engine.inbox.put(message, self.leader.now.monotonic)
-        return self._handles
-
-    def receive(self, row: Topic, agent: SimulatedAgent, payload: bytes) -> int:
-        handle = self.put(row, agent, payload)
-        self.engine.step(self.leader.now)
-        return handle
-
-    def receipts(self, agent: SimulatedAgent) -> dict[str, list[Any]]:
-        told: dict[str, list[Any]] = {"stored": [], "refused": [], "deferred": []}
-        for payload in self.publisher.take(topics.RECEIPTS.address(agent.agent_id)):
-            receipt = agent.reads(topics.RECEIPTS, payload, self.leader.keyring)
-            for kind, entries in told.items():
-                entries.extend(receipt.get(kind, []))
-        return told
-
-    def deliver_life(self) -> None:
-        """Pass what the worker handed over to the leader, as the broker does."""
-        for payload in self.publisher.take(WORKER_LIFE.address(self.worker_id)):
-            self.leader.put(WORKER_LIFE, self.worker_id, payload)
-        self.leader.engine.step(self.leader.now)
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def leader(tmp_path: Path, postgresql_cluster: Postgresql, stack: ExitStack) -> Bench:
-    stack.enter_context(stores_in(postgresql_cluster))
-    bench = Bench(tmp_path)
-    stack.callback(bench.database.close)
-    bench.fleet.life_key = KEY
-    return bench
-
-
-def a_worker(leader: Bench, stack: ExitStack, number: int = 1, settings: EngineSettings | None = None) -> WorkerBench:
-    worker = WorkerBench(leader, number, settings)
-    stack.callback(worker.database.close)
-    return worker
 
 
 def test_a_report_is_stored_acknowledged_and_answered(leader: Bench, stack: ExitStack) -> None:
