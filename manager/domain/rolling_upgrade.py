@@ -14,6 +14,12 @@ from schemas.report_batches import FEATURE
 FEATURES = (FEATURE,)
 """What this release takes beyond the first one; a manager without one of these must not be sent what it names."""
 
+HTTP_SIGNS = "life.http"
+"""Signs of life of HTTP agents in what workers hand over: without it the leader would take these agents for silent."""
+
+AMONG_MANAGERS = (HTTP_SIGNS,)
+"""What managers of this release take from each other beyond the first one; guards are not told of it."""
+
 
 class Migration(NamedTuple):
     """A migration of this release.

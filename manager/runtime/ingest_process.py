@@ -23,6 +23,7 @@ from manager.data_directory import DataDirectory
 from manager.domain.budget import Budget
 from manager.domain.ingest.topics import shared
 from manager.domain.instant import Instant
+from manager.domain.rolling_upgrade import HTTP_SIGNS
 from manager.engine.failure_isolation import isolated
 from manager.errors import SetupError
 from manager.ingest.engine import LIFE_INTERVAL, IngestEngine
@@ -94,6 +95,8 @@ class IngestProcess:
         self._stopping = False
         self._next_check = 0.0
         self._sharers = 1
+        self._signs_are_taken = False
+        """Whether every manager takes signs of life of HTTP agents from workers: one of an earlier release does not."""
         self._settings = settings
         worker_id = secrets.token_hex(16)
         database = open_writer(place)
@@ -172,6 +175,7 @@ class IngestProcess:
     def _check(self, now: Instant) -> None:
         self._next_check = now.monotonic + _CHECK_EVERY
         self._sharers = self._member.sharers()
+        self._signs_are_taken = HTTP_SIGNS in self._member.keeper.features()
         self.engine.share(self._sharers)
         self.engine.forget_idle(now)
 
@@ -191,7 +195,7 @@ class IngestProcess:
 
     def _takes(self, segment: str) -> bool:
         """Return whether the worker takes a request of an HTTP agent; a heartbeat is handed over through the broker."""
-        if self._stopping or self._is_deaf or self.engine.problem is not None:
+        if self._stopping or self._is_deaf or self.engine.problem is not None or not self._signs_are_taken:
             return False
         return segment != "heartbeat" or self._link.ready
 

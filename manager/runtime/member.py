@@ -29,7 +29,7 @@ from manager.api.serving.server import ApiServer, listen
 from manager.api.standby import NO_LEADER, StandbyApp, StandbyServices
 from manager.data_directory import DataDirectory
 from manager.domain.access import AccessTokens
-from manager.domain.rolling_upgrade import FEATURES
+from manager.domain.rolling_upgrade import AMONG_MANAGERS, FEATURES
 from manager.errors import SetupError
 from manager.runtime import clock
 from manager.runtime.lease_keeper import INGEST, STANDBY, LeaseKeeper
@@ -103,10 +103,10 @@ class MemberProcess:
         inherited = _inherited_listener() if after is None else after._listener  # noqa: SLF001 -- the same class
         self._listener: socket.socket = inherited or listen(settings.host, settings.port)
         own_id = f"{socket.gethostname()}-{secrets.token_hex(8)}"[:64]
-        table = LeaseTable(place)
+        table, features = LeaseTable(place), (*FEATURES, *AMONG_MANAGERS)
         self.keeper = LeaseKeeper(
             table,
-            Member(own_id, socket.gethostname(), self._address(), _broker(settings), VERSION, FEATURES, self._role),
+            Member(own_id, socket.gethostname(), self._address(), _broker(settings), VERSION, features, self._role),
             lambda: clock.read().monotonic,
             is_candidate=settings.role is Role.ALL,
             hold_off=0.0 if after is None else _AFTER_STEP_DOWN,

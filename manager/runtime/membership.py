@@ -7,6 +7,7 @@ from typing import Any
 
 from manager.api.forwarding import ForwardingCodes
 from manager.api.ports import Record
+from manager.domain.rolling_upgrade import AMONG_MANAGERS
 from manager.errors import StoreUnavailable
 from manager.runtime.lease_keeper import INGEST, LEADER, STANDBY, LeaseKeeper
 from manager.runtime.lease_metrics import LeaseCollector
@@ -67,8 +68,8 @@ class Membership:
         return sharers(self.keeper)
 
     def features(self) -> tuple[str, ...]:
-        """Return the features that all managers of the database have, which this one announces to guards."""
-        return self.keeper.features()
+        """Return the features for guards that all managers of the database have, which this one announces."""
+        return tuple(each for each in self.keeper.features() if each not in AMONG_MANAGERS)
 
     def refusal_to_step_down(self) -> str | None:
         """Return why the lease is not handed over; None if another manager stands by for it."""
