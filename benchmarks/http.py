@@ -52,7 +52,8 @@ CONNECTIONS = 50
 TOGETHER = 20
 HEARTBEATS, EVENTS = "heartbeats", "threat events, committed"
 EVENTS_TOGETHER = f"the same, {TOGETHER} a request"
-_TARGETS = {HEARTBEATS: 25_000, EVENTS: 15_000, EVENTS_TOGETHER: 15_000}
+OF_SHIPPED_CLIENT = "events with verdicts, committed"
+_TARGETS = {HEARTBEATS: 25_000, EVENTS: 15_000, EVENTS_TOGETHER: 15_000, OF_SHIPPED_CLIENT: 15_000}
 _HEARTBEAT = (
     b'{"eventsProcessed":1200,"threatsDetected":3,"actionsExecuted":1,"mode":"protection","uptime":86400.5,'
     b'"memoryUsageMB":58.2}'
@@ -62,8 +63,12 @@ _EVENT = (
     b'"targetService":"sshd"},"technique":"T1110","severity":"high"},"response":"block_ip",'
     b'"timestamp":"2027-01-15T08:00:00.000Z"}'
 )
-
-
+_EVENT_WITH_VERDICT = (
+    b'{"event":{"timestamp":"2027-01-15T08:00:00.000Z","source":"network","severity":"high",'
+    b'"category":"brute_force","description":"many failed logins","raw":{"line":"Failed password for root"},'
+    b'"host":"srv","metadata":{"sourceIP":"203.0.113.%d"}},'
+    b'"verdict":{"conclusion":"malicious","confidence":92,"action":"block_ip"}}'
+)
 _EVENTS_TOGETHER = b'{"threats":[%b]}'
 
 
@@ -107,11 +112,13 @@ def measure(seconds: float) -> list[Figure]:
         for number in (1, 500):
             agents = core.register(number)
             events = [_EVENT % address for address in range(250)]
+            verdicts = [_EVENT_WITH_VERDICT % number for number in range(250)]
             together = [_EVENTS_TOGETHER % b",".join(events[n : n + TOGETHER]) for n in range(0, 240, TOGETHER)]
             for what, path, bodies, each in (
                 (HEARTBEATS, "heartbeat", [_HEARTBEAT], 1),
                 (EVENTS, "events", events, 1),
                 (EVENTS_TOGETHER, "events", together, TOGETHER),
+                (OF_SHIPPED_CLIENT, "events", verdicts, 1),
             ):
                 requests = [_request(path, agent_id, token, bodies[index % len(bodies)])
                             for index, (agent_id, token) in enumerate(agents * (1 if number > 1 else 250))]  # fmt: skip

@@ -9,7 +9,15 @@ from typing import Any, NamedTuple, cast
 from uuid_utils import uuid7
 
 from manager.errors import Invalid
-from schemas.fast_http_reports import FastHttpEvents, FastHttpReport, stored_report
+from schemas.fast_http_reports import (
+    FastDetectedEvent,
+    FastHttpEvents,
+    FastHttpReport,
+    FastHttpThreat,
+    FastSecurityEvent,
+    FastVerdict,
+    stored_report,
+)
 from schemas.fast_threats import AnyReport
 from schemas.http_agents import DetectedEvent, HttpEvents, HttpReport, SecurityEvent, Verdict, evidence_of
 from schemas.identifiers import THREAT_ID
@@ -46,14 +54,14 @@ def prepare(agent_id: str, events: HttpEvents | FastHttpEvents, received: float)
         Invalid: an element is not a report; the message names its index.
     """
     if isinstance(events, FastHttpEvents):
-        path = "" if events.threats is None else "threats.{}: "
-        return [_of_fast(agent_id, report, received, path.format(index)) for index, report in enumerate(events.reports)]
+        return _of_fast(agent_id, events, received)
     if events.threats is not None:
         given = [_of_report(agent_id, report, f"threats.{index}: ") for index, report in enumerate(events.threats)]
         return [_prepared(agent_id, one, received, f"threats.{index}: ") for index, one in enumerate(given)]
     if events.events is not None:
-        found = [_of_detected(event) for event in events.events]
-        return [_prepared(agent_id, one, received, f"events.{index}: ") for index, one in enumerate(found)]
+        found = [(event, Threat.model_construct(**_of_detected(event))) for event in events.events]
+        given = [_Given(event.id, threat, None, event.timestamp) for event, threat in found]
+        return [_prepared(agent_id, one, received, f"events.{index}: ") for index, one in enumerate(given)]
     return [_prepared(agent_id, _of_report(agent_id, events, ""), received, "")]
 
 
@@ -64,6 +72,13 @@ class _Given(NamedTuple):
     timestamp: datetime | None
 
 
+class _FastGiven(NamedTuple):
+    id: str | None
+    threat: FastHttpThreat
+    response: Any
+    stamp: str | None
+
+
 def _of_report(agent_id: str, report: HttpReport, path: str) -> _Given:
     if report.agent_id is not None and report.agent_id != agent_id:
         raise Invalid(f"{path}agentId is not the one of the path")
@@ -71,15 +86,15 @@ def _of_report(agent_id: str, report: HttpReport, path: str) -> _Given:
         return _Given(report.id, report.threat, report.response, report.timestamp)
     if report.event is not None and report.verdict is not None:
         event = report.event
-        threat = _of_event(event, report.verdict)
+        threat = Threat.model_construct(**_of_event(event, report.verdict))
         return _Given(event.id or report.id, threat, report.verdict.action, event.timestamp or report.timestamp)
     if path:
         raise Invalid(f"{path}either threat, or event and verdict, must be there")
     raise Invalid("one of these must be there: threat, events, threats, or event and verdict")
 
 
-def _of_event(event: SecurityEvent, verdict: Verdict) -> Threat:
-    """Convert an event and its verdict; a benign event keeps its text but contributes no indicator."""
+def _of_event(event: SecurityEvent | FastSecurityEvent, verdict: Verdict | FastVerdict) -> dict[str, Any]:
+    """Return the threat's members; a benign event keeps its text but contributes no indicator."""
     about = {
         "conclusion": verdict.conclusion,
         "description": event.description,
@@ -94,31 +109,31 @@ def _of_event(event: SecurityEvent, verdict: Verdict) -> Threat:
     else:
         evidence = _evidence({**event.metadata, **about})
     type_, technique = _classified(event.category, event.source)
-    return Threat.model_construct(
-        type=type_,
-        confidence=verdict.confidence,
-        evidence=evidence,
-        severity=Severity.LOW if benign else event.severity or _BY_CONCLUSION[verdict.conclusion],
-        technique=None if benign else technique,
-        rule_id=None,
-        count=1,
-    )
+    return {
+        "type": type_,
+        "confidence": verdict.confidence,
+        "evidence": evidence,
+        "severity": Severity.LOW if benign else event.severity or _BY_CONCLUSION[verdict.conclusion],
+        "technique": None if benign else technique,
+        "rule_id": None,
+        "count": 1,
+    }
 
 
-def _of_detected(event: DetectedEvent) -> _Given:
+def _of_detected(event: DetectedEvent | FastDetectedEvent) -> dict[str, Any]:
+    """Return the threat's members."""
     details = event.details if event.details is None or isinstance(event.details, dict) else {"details": event.details}
     type_, technique = _classified(event.type, None)
     confidence = _UNKNOWN_CONFIDENCE if event.confidence is None else round(event.confidence * 100, 6)
-    threat = Threat.model_construct(
-        type=type_,
-        confidence=confidence,
-        evidence=_evidence(details),
-        severity=event.severity,
-        technique=technique,
-        rule_id=event.sigma_rule_id,
-        count=1,
-    )
-    return _Given(event.id, threat, None, event.timestamp)
+    return {
+        "type": type_,
+        "confidence": confidence,
+        "evidence": _evidence(details),
+        "severity": event.severity,
+        "technique": technique,
+        "rule_id": event.sigma_rule_id,
+        "count": 1,
+    }
 
 
 def _evidence(given: Any) -> dict[str, Any]:
@@ -147,12 +162,31 @@ def _prepared(agent_id: str, given: _Given, received: float, path: str) -> Prepa
     return PreparedReport(report, content_digest(named), body.decode())
 
 
-def _of_fast(agent_id: str, given: FastHttpReport, received: float, path: str) -> PreparedReport:
-    report_id, stamp = _id_of(given.id), given.stamp
+def _of_fast(agent_id: str, events: FastHttpEvents, received: float) -> list[PreparedReport]:
+    if events.events is not None:
+        found = [(event, FastHttpThreat(**_of_detected(event))) for event in events.events]
+        given, name = [_FastGiven(event.id, threat, None, event.stamp) for event, threat in found], "events"
+    else:
+        given = [_fast_given(report) for report in ([events] if events.threats is None else events.threats)]
+        name = "" if events.threats is None else "threats"
+    path = f"{name}.{{}}: " if name else ""
+    return [_fast_prepared(agent_id, one, received, path.format(index)) for index, one in enumerate(given)]
+
+
+def _fast_given(report: FastHttpReport) -> _FastGiven:
+    event, verdict = report.event, report.verdict
+    if event is None or verdict is None:
+        return _FastGiven(report.id, report.threat, report.response, report.stamp)
+    threat = FastHttpThreat(**_of_event(event, verdict))
+    return _FastGiven(event.id or report.id, threat, verdict.action, event.stamp or report.stamp)
+
+
+def _fast_prepared(agent_id: str, given: _FastGiven, received: float, path: str) -> PreparedReport:
+    report_id, threat, response, stamp = _id_of(given.id), given.threat, given.response, given.stamp
     moment = utc(received).isoformat().replace("+00:00", "Z") if stamp is None else stamp
-    report, body = stored_report(given, report_id, agent_id, moment)
+    report, body = stored_report(report_id, agent_id, threat, response, moment)
     _require_size(body, path)
-    named = body if stamp is not None else stored_report(given, report_id, agent_id, _NO_STAMP)[1]
+    named = body if stamp is not None else stored_report(report_id, agent_id, threat, response, _NO_STAMP)[1]
     return PreparedReport(report, content_digest(named), body.decode())
 
 

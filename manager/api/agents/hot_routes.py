@@ -166,7 +166,7 @@ def _reports_body(submission: Submission, prepared: list[PreparedReport]) -> byt
 def _list_name(events: AnyEvents) -> str:
     if events.threats is not None:
         return "threats"
-    return "events" if isinstance(events, HttpEvents) and events.events is not None else ""
+    return "" if events.events is None else "events"
 
 
 def _existing_id(agent_id: str) -> str:

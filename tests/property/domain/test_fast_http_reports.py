@@ -24,7 +24,26 @@ NOW = 1_800_000_000.123456
 ONE: dict[str, Any] = {**REPORT, "sentAt": MOMENT, "reportedAt": MOMENT}
 SEVERAL: dict[str, Any] = {"threats": [REPORT, {**REPORT, "id": "t-2"}], "sentAt": MOMENT, "reportedAt": MOMENT}
 SHORTEST: dict[str, Any] = {"id": "t-1", "threat": {"type": "x", "confidence": 0, "evidence": {}}}
-BODIES = st.sampled_from([ONE, SEVERAL, SHORTEST])
+SHIPPED: dict[str, Any] = {
+    "event": {
+        "id": "evt-1", "timestamp": MOMENT, "source": "network", "severity": "high", "category": "T1110",
+        "description": "many failed logins", "raw": {"line": "…", "numbers": [1, 2.5, None]}, "host": "srv",
+        "metadata": {"sourceIP": "203.0.113.9", "sha256": "0" * 64, "ports": [22, 23]},
+    },
+    "verdict": {"conclusion": "malicious", "confidence": 92, "action": "block_ip"},
+    "agentId": AGENT,
+    "timestamp": MOMENT,
+}  # fmt: skip
+DETECTED: dict[str, Any] = {
+    "events": [
+        {"id": "e-1", "type": "T1059.001", "severity": "low", "details": {"src_ip": "203.0.113.9", "args": ["-c"]},
+         "timestamp": MOMENT, "sigmaRuleId": "rule-7", "confidence": 0.123456789},
+        {"id": "e-2", "type": "malware", "severity": "critical", "details": "a text"},
+        {"id": "e-3", "type": "malware", "severity": "medium"},
+    ],
+    "reportedAt": MOMENT,
+}  # fmt: skip
+BODIES = st.sampled_from([ONE, SEVERAL, SHORTEST, SHIPPED, {"threats": [SHIPPED, REPORT]}, DETECTED])
 
 
 def judged(body: bytes) -> bool:
@@ -49,7 +68,10 @@ def judged(body: bytes) -> bool:
 
 def _have_ids(events: HttpEvents) -> bool:
     """Return whether the agent gave ids to its reports; a new id differs each time."""
-    return all(report.id is not None for report in ([events] if events.threats is None else events.threats))
+    if events.events is not None:
+        return all(event.id is not None for event in events.events)
+    reports = [events] if events.threats is None else events.threats
+    return all((report.event and report.event.id) or report.id for report in reports)
 
 
 def test_reports_of_the_page_are_taken() -> None:
@@ -62,11 +84,62 @@ def test_reports_of_the_page_are_taken() -> None:
     assert judged(compact({**SHORTEST, "id": "not an id"}))
 
 
+def test_reports_of_earlier_clients_are_taken() -> None:
+    """An event with its verdict, alone or among others, and detected events, with all members and with the fewest."""
+    assert judged(compact(SHIPPED))
+    assert judged(compact({"threats": [SHIPPED, REPORT]}))
+    assert judged(compact(DETECTED))
+    assert judged(compact({"event": {}, "verdict": {"conclusion": "benign", "confidence": 1}}))
+    assert judged(compact({"events": [{"type": "x", "severity": "high"}]}))
+    assert judged(compact({"events": []}))
+
+
+CONCLUSIONS = st.sampled_from(["benign", "suspicious", "malicious", "other"])
+
+
+@settings(max_examples=300)
+@given(
+    event=st.fixed_dictionaries(
+        {},
+        optional={
+            "source": st.sampled_from([None, "", "network", "x" * 200]),
+            "severity": st.sampled_from([None, "low", "HIGH", "info"]),
+            "category": st.sampled_from([None, "T1110", "T1110.001", "brute_force", "", "a\nb"]),
+            "metadata": st.sampled_from([None, 5, "text", [], [1], {}, {"md5": "0" * 32}, {"description": "own"}]),
+            "description": st.sampled_from([None, "", "seen"]),
+            "raw": st.sampled_from([None, 1e16, 2**70, [[1]], {"a": {"b": 1}}, {"a": [1]}]),
+            "timestamp": st.sampled_from([None, MOMENT, 5, "yesterday"]),
+            "id": st.sampled_from([None, "e-1", "", "not an id"]),
+        },
+    ),
+    conclusion=CONCLUSIONS,
+    outer=st.fixed_dictionaries(
+        {},
+        optional={
+            "id": st.sampled_from([None, "t-1"]),
+            "timestamp": st.sampled_from([None, MOMENT]),
+            "response": st.sampled_from([None, "blocked"]),
+            "threat": st.sampled_from([None, {"type": "x", "confidence": 1}]),
+        },
+    ),
+)
+def test_an_event_with_its_verdict_is_stored_alike(
+    event: dict[str, Any], conclusion: str, outer: dict[str, Any]
+) -> None:
+    """Every mixture of absent, empty and odd members, and of members of the other shape beside them."""
+    body = {**outer, "event": event, "verdict": {"conclusion": conclusion, "confidence": 50}}
+    for each in (compact(body), compact({"threats": [body]})):
+        judged(each)
+
+
 @pytest.mark.parametrize(
     "body",
     [
-        {"events": [{"type": "x", "severity": "high"}]},
-        {"event": {}, "verdict": {"conclusion": "benign", "confidence": 1}},
+        {"event": {}},
+        {"verdict": {"conclusion": "benign", "confidence": 1}},
+        {**SHIPPED, "threat": REPORT["threat"]},
+        {**DETECTED, "threats": [REPORT]},
+        {**DETECTED, "id": "t-1"},
         {**SEVERAL, "timestamp": "yesterday"},
         {**SEVERAL, "threat": REPORT["threat"]},
         {**SHORTEST, "agentId": "ag-0000000000000000"},
@@ -188,6 +261,8 @@ def test_times_are_judged_as_by_the_contract(text: str) -> None:
     """Every spelling of a time, in each place of one."""
     for path in [("timestamp",), ("threat", "firstSeen"), ("response", "expiresAt"), ("sentAt",), ("reportedAt",)]:
         judged(compact(replaced(ONE, path, text)))
+    judged(compact(replaced(SHIPPED, ("event", "timestamp"), text)))
+    judged(compact(replaced(DETECTED, ("events", 0, "timestamp"), text)))
 
 
 @settings(max_examples=300)
@@ -201,3 +276,27 @@ def test_times_are_judged_as_by_the_contract(text: str) -> None:
 def test_words_are_judged_as_by_the_contract(text: str, path: tuple[str | int, ...]) -> None:
     """Lengths, control characters, line ends, characters that cannot be printed."""
     judged(json.dumps(replaced(ONE, path, text)).encode())
+
+
+@settings(max_examples=300)
+@given(
+    text=st.sampled_from(WORDS) | st.text(max_size=5),
+    place=st.sampled_from(
+        [(SHIPPED, ("event", name)) for name in ("id", "category", "source", "description", "severity")]
+        + [(SHIPPED, ("verdict", name)) for name in ("action", "conclusion")]
+        + [(DETECTED, ("events", 0, name)) for name in ("id", "type", "severity", "sigmaRuleId", "details")]
+    ),
+)
+def test_words_of_earlier_clients_are_judged_as_by_the_contract(
+    text: str, place: tuple[dict[str, Any], tuple[str | int, ...]]
+) -> None:
+    """The same texts in the shapes of earlier clients."""
+    body, path = place
+    judged(json.dumps(replaced(body, path, text)).encode())
+
+
+@pytest.mark.parametrize("number", [-0.1, 0, 1, 1.5, 100, 100.5, True])
+def test_confidences_of_earlier_clients_are_judged_as_by_the_contract(number: float) -> None:
+    """A verdict's is a percentage, a detected event's a share."""
+    judged(compact(replaced(SHIPPED, ("verdict", "confidence"), number)))
+    judged(compact(replaced(DETECTED, ("events", 0, "confidence"), number)))
