@@ -88,7 +88,14 @@ def main(
 def _strike_group(faults: int, seed: int, load: Load, minutes: float, lines: Path | None) -> NoReturn:
     typer.echo(f"seed {seed}: again with --profile scale --seed {seed} --faults {faults}", err=True)
     told: list[dict[str, Any]] = []
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_STOPPED))  # the group's processes are ended, too
+    stops: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        if stops:  # the group's processes are ended, too
+            sys.exit(_STOPPED)
+        stops.append(number)
+
+    signal.signal(signal.SIGTERM, stop)
 
     def tell(members: dict[str, Any]) -> None:
         told.append(members)
@@ -100,9 +107,10 @@ def _strike_group(faults: int, seed: int, load: Load, minutes: float, lines: Pat
         plan(faults, Random(seed)),
         seed=seed,
         load=load,
-        deadline=time.monotonic() + minutes * 60,
+        seconds=minutes * 60,
         show=lambda text: typer.echo(text, err=True),
         tell=tell,
+        stopping=lambda: bool(stops),
     )
     typer.echo(json.dumps(told[-1], indent=2))
     _sum_up(told)

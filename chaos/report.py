@@ -20,6 +20,7 @@ _COUNTS = (
     "strikes", "kills", "sent", "stored", "lost", "doubled", "altered", "refused", "before_copy", "incidents",
     "incidents_doubled", "seconds",
 )  # fmt: skip
+_SEVERAL_MANAGERS = "\n## Several managers\n"
 _DOOR_NAMES = {"embedded": "the embedded broker", "mosquitto": "Mosquitto", "http": "the HTTP door"}
 _LIMITS = (
     "The disk keeps what was synced: power cuts are not covered.",
@@ -68,7 +69,13 @@ def write(path: Path, runs: Sequence[Mapping[str, Any]], faults: Sequence[Fault]
 """
     body = "".join(map(_line, rows))
     after = f"{_failures(rows)}{_before_copy(rows)}{''.join(map(_growth, growths))}"
-    path.write_text(f"{head}{body}{after}\n## Limits\n\n{_limits(faults, rows)}")
+    path.write_text(f"{head}{body}{after}\n## Limits\n\n{_limits(faults, rows)}{_several_managers(path)}")
+
+
+def _several_managers(path: Path) -> str:
+    """Return the section of the page that stands: it is written by hand, of campaigns of the profile `scale`."""
+    before, heading, section = (path.read_text() if path.exists() else "").partition(_SEVERAL_MANAGERS)
+    return heading + section if before else ""
 
 
 def _wrapped(text: str, start: str = "") -> str:

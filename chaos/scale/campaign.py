@@ -1,12 +1,12 @@
 """The campaign of the profile `scale`: one group, one fleet, faults in a seeded order, each with a verdict."""
 
+import json
 import os
 import shutil
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
@@ -131,9 +131,10 @@ def run_campaign(
     *,
     seed: int,
     load: Load,
-    deadline: float,
+    seconds: float,
     show: Show,
     tell: Tell = lambda _members: None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Campaign:
     """Strike one group with faults under load, then check the ledger, the incidents and the history of the lease.
 
@@ -141,15 +142,21 @@ def run_campaign(
         faults: the faults in their order.
         seed: of every further random choice.
         load: the fleet.
-        deadline: monotonic time from which no further fault begins.
+        seconds: after which no further fault begins.
         show: is told of progress.
         tell: is given the verdict of each fault as JSON values, then the results.
+        stopping: returns whether no further fault shall begin; the checks are made all the same.
     """
     found = Campaign(seed, load.agents, load.rate, load=(os.getloadavg()[0], 0.0))
     home = Path(tempfile.mkdtemp(prefix="chaos-"))
     began = time.monotonic()
+
+    def is_over() -> bool:
+        return stopping() or time.monotonic() - began > seconds
+
     try:
-        _run(faults, Group(home, Random(seed)), deadline=deadline, show=show, tell=tell, found=found)
+        with Group(home, Random(seed)) as group:
+            _strike_all(faults, group, seconds=seconds, is_over=is_over, show=show, tell=tell, found=found)
     except (*FAILURES, psycopg.Error) as error:
         found.wrong.append(told(error))
     found.seconds = round(time.monotonic() - began, 1)
@@ -162,22 +169,25 @@ def run_campaign(
     return found
 
 
-def _run(
-    faults: Sequence[ScaleFault], group: Group, *, deadline: float, show: Show, tell: Tell, found: Campaign
+def _strike_all(
+    faults: Sequence[ScaleFault],
+    group: Group,
+    *,
+    seconds: float,
+    is_over: Callable[[], bool],
+    show: Show,
+    tell: Tell,
+    found: Campaign,
 ) -> None:
-    with ExitStack() as stack:
-        stack.enter_context(group)
-        lasts = max(0.0, deadline - time.monotonic()) + _AFTER_DEADLINE
-        load = Load(found.agents, found.rate, seconds=lasts)
-        simulation = stack.enter_context(group.reporting(found.seed, load))
+    load = Load(found.agents, found.rate, seconds=seconds + _AFTER_DEADLINE)
+    with group.reporting(found.seed, load) as simulation:
         simulation.wait_until_connected(_CONNECTED_WITHIN)
         began, done = time.monotonic(), Counter[str]()
         for number, fault in enumerate(faults, 1):
-            if time.monotonic() > deadline:
+            if is_over():
                 break
             verdict = Verdict(found.seed, number, fault.name, fault.group, at=round(time.monotonic() - began, 1))
-            is_over = _strike(fault, group, simulation, verdict)
-            found.kills = group.kills
+            may_go_on = _strike(fault, group, simulation, verdict)
             tell(verdict.members())
             show(
                 f"{number} of {len(faults)}: {fault.name} ({verdict.note}), {verdict.lasted:g} s,"
@@ -186,9 +196,9 @@ def _run(
             )
             done[fault.name] += 1
             found.network += fault.group == "network"
-            found.faults = dict(done)
+            found.faults, found.kills = dict(done), group.kills
             found.wrong += [f"{number}, {fault.name}: {each}" for each in verdict.wrong]
-            if not is_over:
+            if not may_go_on:
                 break
         group.revive()
         found.cores = group.usage.cores()
@@ -252,3 +262,5 @@ def _check(group: Group, found: Campaign) -> None:
     found.epochs, found.renewals, found.commits = checked.epochs, checked.renewals, checked.commits
     found.responses, found.responses_doubled = checked.responses, checked.responses_doubled
     found.wrong += checked.wrong
+    if checked.wrong:
+        (group.home / "evidence.json").write_text(json.dumps(group.history.evidence(), indent=1))

@@ -36,6 +36,9 @@ _SHARED = 100.0
 costs the simulated fleet more than their reports."""
 
 _BURST = 5
+_RECEIPT_TIMEOUT = 30.0
+"""As guards have it: a shorter one makes a fleet flood a group that is slow, and be suspended for it."""
+
 _INGEST = "ingest"
 _LEADER = "leader"
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 -- a directory of its own is made in it
@@ -214,7 +217,7 @@ class Group:
             heartbeat_interval=max(1.0, load.agents / load.heartbeats),
             reconnect_base=0.2,
             reconnect_cap=1.0,
-            receipt_timeout=load.receipt_timeout,
+            receipt_timeout=_RECEIPT_TIMEOUT,
             patience=_PATIENCE,
         )
         with Simulation(plan, reader=self.stored) as self.fleet:

@@ -14,7 +14,7 @@ from tests.support.postgresql import Postgresql
 _RECORD = """
 CREATE TABLE chaos_history (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, what text, epoch bigint, holder text, beat bigint,
-    session text, value text
+    session text, value text, transaction bigint DEFAULT txid_current()
 );
 CREATE FUNCTION chaos_lease() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     INSERT INTO chaos_history (what, epoch, holder, beat) VALUES ('lease', NEW.epoch, NEW.holder, NEW.beat);
@@ -29,6 +29,17 @@ END $$;
 CREATE TRIGGER chaos_progress AFTER INSERT OR UPDATE ON meta FOR EACH ROW
     WHEN (NEW.key = 'decided_sequences') EXECUTE FUNCTION chaos_progress();
 INSERT INTO chaos_history (what, epoch, holder, beat) SELECT 'lease', epoch, holder, beat FROM lease;
+CREATE TABLE chaos_incident (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, transaction bigint DEFAULT txid_current(),
+    epoch bigint, incident_id text, value text, report_count bigint
+);
+CREATE FUNCTION chaos_incident() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO chaos_incident (epoch, incident_id, value, report_count)
+        SELECT epoch, NEW.id, NEW.value, NEW.report_count FROM lease;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_incident AFTER INSERT OR UPDATE ON incident FOR EACH ROW
+    WHEN (NEW.kind = 'source_ip') EXECUTE FUNCTION chaos_incident();
 """
 _STEPS = "SELECT what, epoch, holder, beat, session, value FROM chaos_history"
 _ORDER = "ORDER BY number"
@@ -50,6 +61,17 @@ _RESPONDED = """
 SELECT incident_id, scope, target, kind, value, count(*) FROM emergency_entry
 GROUP BY 1, 2, 3, 4, 5, organization_id HAVING count(*) > 1
 """
+
+
+_EVIDENCE = {
+    "incident": "SELECT * FROM incident WHERE value = %s",
+    "threat": "SELECT sequence, agent_number, threat_id, event_time, received_at, time_known, ignored FROM threat"
+    " WHERE source_ip = %s ORDER BY sequence",
+    "counts": "SELECT * FROM chaos_incident WHERE value = %s ORDER BY number",
+    "progress": "SELECT number, epoch, transaction, value FROM chaos_history WHERE transaction IN"
+    " (SELECT transaction FROM chaos_incident WHERE value = %s) ORDER BY number",
+}
+_EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +208,17 @@ class History:
             rows = self._cluster.execute(statement, self._name)
             wrong += [f"{what}: {len(rows)}, {rows[:3]}"] if rows else []
         return wrong
+
+    def evidence(self) -> list[dict[str, list[str]]]:
+        """Return what the database has of some incidents that count another number of reports than is stored."""
+        values = [row[0] for row in self._cluster.execute(_COUNTED, self._name)[:_EXAMPLES]]
+        return [
+            {
+                what: [str(row) for row in self._cluster.execute(statement, self._name, (value,))]
+                for what, statement in _EVIDENCE.items()
+            }
+            for value in values
+        ]
 
     def check(self) -> Checked:
         """Check the history and the tables at the end of a run, when everything is decided."""

@@ -35,6 +35,9 @@ _TOPIC_CACHE = 65_536
 _CHUNKS = 256
 """The maximum number of chunks read from the socket between two batches: 64 MiB."""
 
+_STEP = 0.5
+"""Seconds between two polls that count as waiting for the broker's answer to CONNECT and SUBSCRIBE."""
+
 _LARGE_BACKLOG = 4 * MIB
 """The maximum number of bytes in the inbox, which only large messages reach: eight thousand ordinary ones are less."""
 
@@ -128,7 +131,7 @@ class BrokerLink:
         self._generation = 0
         self._ready = False
         self._fresh = True
-        self._next_attempt = self._next_misc = self._answer_due = 0.0
+        self._next_attempt = self._next_misc = self._answer_due = self._polled_at = 0.0
         self._now = clock()
         self._topics: dict[bytes, tuple[Topic, str, str]] = {}
         self._inbox: Inbox | None = None
@@ -179,9 +182,14 @@ class BrokerLink:
             return
         try:
             client.flush()
+            if not self._ready:  # a long step of the engine since the last poll is no silence of the broker
+                self._answer_due += max(0.0, self._clock().monotonic - self._polled_at - _STEP)
             self._wait(timeout, client)
             self._now = self._clock()
             self._read(client)
+            self._polled_at = self._clock().monotonic
+            if not self._has_room():  # the answer may be behind messages that wait in the broker's session
+                self._answer_due = self._polled_at + self._settings.answer_timeout
             if self._now.monotonic >= self._next_misc:
                 self._next_misc = self._now.monotonic + 1.0
                 client.check_keep_alive(reading=self._has_room())
@@ -256,7 +264,8 @@ class BrokerLink:
             if attempt.error is None:
                 self._generation += 1
                 self._client = attempt.client
-                self._answer_due = self._now.monotonic + self._settings.answer_timeout
+                self._polled_at = self._now.monotonic
+                self._answer_due = self._polled_at + self._settings.answer_timeout
                 self.peer_expires_at = certificate_end(attempt.client.socket())
             else:
                 self._failed(attempt.error)

@@ -1,8 +1,8 @@
 """A short seeded campaign against a group of processes on one database, and its checker of the lease's history."""
 
-import time
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -21,12 +21,15 @@ def test_a_group_of_processes_loses_and_doubles_nothing() -> None:
     named = {fault.name: fault for fault in PROCESS_FAULTS + NETWORK_FAULTS}
     said: list[str] = []
     faults: Sequence[ScaleFault] = [named[name] for name in _SHORT]
-    found = run_campaign(faults, seed=11, load=Load(10, 40.0), deadline=time.monotonic() + 120, show=said.append)
+    lines: list[dict[str, Any]] = []
+    found = run_campaign(faults, tell=lines.append, seed=11, load=Load(10, 40.0), seconds=120, show=said.append)
     assert found.holds, (found, said)
     assert sum(found.faults.values()) >= 1
     assert found.stored == found.sent > 20
     assert found.commits > 0
     assert found.epochs >= 1
+    assert [line["verdict"] for line in lines[:-1]] == ["holds"] * sum(found.faults.values())
+    assert lines[-1] == found.members()
 
 
 def test_a_third_of_the_faults_are_of_the_network() -> None:

@@ -1,6 +1,7 @@
 """BrokerLink at a broker that accepts the connection and does not serve it: refused, silent, or frozen."""
 
 import os
+import select
 import signal
 import socket
 import threading
@@ -10,6 +11,7 @@ from typing import Self
 
 import pytest
 
+from manager.domain.instant import Instant
 from manager.engine.batch import Publication
 from manager.mqtt.broker_link import LinkSettings
 from schemas import topics
@@ -126,6 +128,47 @@ def test_a_full_inbox_is_not_the_brokers_silence(mosquitto: Mosquitto) -> None:
         bench.until(lambda: bench.door._clock().monotonic > started + 3.5)
         assert (bench.door.ready, bench.notes.said) == (True, ["fresh"])
         assert bench.payloads(50) == [b"%d" % number for number in range(50)]
+
+
+@pytest.mark.mosquitto
+def test_an_answer_behind_queued_messages_is_awaited(mosquitto: Mosquitto) -> None:
+    """A session with more messages than the inbox has room for is resumed, whenever the engine takes them.
+
+    A leader gave each connection up before it had read the answer, and got all of the messages again.
+    """
+    with door(mosquitto.port) as bench:
+        bench.connect()
+    settings = LinkSettings(backoff=0.01, backoff_cap=0.05, answer_timeout=0.2, inbox_messages=10)
+    with peer(mosquitto.port) as agent, door(mosquitto.port, settings) as bench:
+        for number in range(50):
+            agent.publish(THREATS, b"%d" % number)
+        bench.until(lambda: len(bench.inbox) >= 10)
+        started = bench.door._clock().monotonic
+        bench.until(lambda: bench.door._clock().monotonic > started + 1.5)
+        assert bench.door.last_error is None
+        taken = bench.take(50)
+        assert [message.payload for message in taken] == [b"%d" % number for number in range(50)]
+        bench.connect()
+        assert bench.notes.said == ["resumed"]
+        assert bench.door._generation == 1
+
+
+@pytest.mark.mosquitto
+def test_a_slow_engine_is_not_the_brokers_silence(mosquitto: Mosquitto) -> None:
+    """Between two polls the engine may work for longer than the broker has for its answer; it connects all the same."""
+    with door(mosquitto.port, LinkSettings(backoff=0.01, backoff_cap=0.05, answer_timeout=10.0)) as bench:
+        read, worked = bench.door._clock, 0.0
+        bench.door._clock = lambda: Instant(read().wall + worked, read().monotonic + worked)
+        deadline = read().monotonic + 60
+        while not bench.door.ready:
+            assert read().monotonic < deadline, bench.door.last_error
+            bench.door.poll(0.0)
+            sock = None if bench.door._client is None else bench.door._client.socket()
+            if sock is not None:  # the answer arrives while the engine works
+                select.select([sock], [], [], 1.0)
+            worked += 20.0
+            assert bench.door.last_error is None
+        assert bench.notes.said == ["fresh"]
 
 
 def test_no_reason_names_a_variable() -> None:
