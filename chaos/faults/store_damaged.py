@@ -14,7 +14,7 @@ from pathlib import Path
 from chaos.fault import Fault
 from chaos.site import Site, SiteError
 
-_PAGE = 4096
+_PAGE = 8192
 _HARM = re.compile(
     r"\b(delete|remove|throw away|rm )\b.{0,40}\b(store|database|panguard\.db|data director)", re.IGNORECASE
 )

@@ -18,7 +18,7 @@ from manager.engine.settings import EngineSettings
 from manager.errors import SetupError, StoreDamaged, StoreRejected, StoreUnavailable
 from manager.storage import health as health_module
 from manager.storage import tables
-from manager.storage.connection import open_store
+from manager.storage.connection import PAGE, open_store
 from manager.storage.health import StoreHealth, start_errors
 from manager.storage.migrate import migrate
 from manager.storage.queries import StoreQueries
@@ -27,7 +27,6 @@ from schemas import topics
 from schemas.keys import ManagerKeyring
 from tests.support.engine import START, Bench, RecordingBrokerAccess, RecordingPublisher
 
-PAGE = 4096
 REPORTS = 400
 FILES = ("panguard.db", "panguard.db-wal", "panguard.db-shm")
 KEYRING = ManagerKeyring(bytes(32))

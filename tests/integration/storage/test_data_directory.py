@@ -8,6 +8,7 @@ import pytest
 
 from manager.data_directory import DataDirectory
 from manager.errors import SetupError
+from manager.storage.connection import PAGE
 from manager.storage.sealed_values import key_for
 from tests.support.engine import Bench
 from tests.support.processes import ManagerProcess, Panguard
@@ -84,7 +85,7 @@ def test_a_damaged_store_ends_the_start_in_one_sentence(tmp_path: Path) -> None:
         assert manager.stop() == 0
         store = manager.data / STORE
         content = bytearray(store.read_bytes())
-        content[4096 * 3 : 4096 * 4] = bytes(4096)
+        content[PAGE * 3 : PAGE * 4] = bytes(PAGE)
         store.write_bytes(content)
         said = refused(manager)
         assert "is damaged (" in said

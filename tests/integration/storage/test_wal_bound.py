@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from manager.engine.batch import Changes
-from manager.storage.connection import close_store, open_store
+from manager.storage.connection import PAGE, close_store, open_store
 from manager.storage.migrate import migrate
 from manager.storage.store import PeeweeStore
 from manager.storage.wal_bound import LIMIT, WalBound
@@ -75,7 +75,7 @@ def write(store: PeeweeStore, total: int) -> None:
 def used(path: Path) -> int:
     """Return the bytes of the WAL that are in use; its file may be larger."""
     with closing(sqlite3.connect(path)) as database:
-        return int(database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]) * 4096
+        return int(database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]) * PAGE
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.8])

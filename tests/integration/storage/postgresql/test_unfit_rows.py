@@ -11,7 +11,7 @@ from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
 
 from manager.errors import SetupError
-from manager.storage.connection import close_store, open_store
+from manager.storage.connection import PAGE, close_store, open_store
 from manager.storage.postgresql.address import DatabaseAddress
 from manager.storage.store_copy.copying import RowCheck, compare_store, copy_store
 from manager.storage.store_copy.postgresql_target import open_target
@@ -194,7 +194,7 @@ def test_a_damaged_store_is_not_moved(stopped: Path, postgresql_empty: DatabaseA
     """The check before a start finds it, and the database stays empty."""
     path = stopped / "panguard.db"
     content = bytearray(path.read_bytes())
-    content[8192:12288] = bytes(4096)
+    content[2 * PAGE : 3 * PAGE] = bytes(PAGE)
     path.write_bytes(content)
     with pytest.raises(SetupError, match="is damaged"):
         move_store(stopped, None, postgresql_empty, unwatched)
