@@ -174,6 +174,7 @@ class IngestProcess:
 
     def _check(self, now: Instant) -> None:
         self._next_check = now.monotonic + _CHECK_EVERY
+        self._member.follow_certificates()
         self._sharers = self._member.sharers()
         self._signs_are_taken = HTTP_SIGNS in self._member.keeper.features()
         self.engine.share(self._sharers)

@@ -98,6 +98,7 @@ class MemberProcess:
             self.catch_signals()
             self._stopping = self._stopping or after.is_stopping
         self._door: ApiServer | None = None
+        self._certificates = transport.watch(lambda: None, dict)
         self._files_due = 0.0
         secrets_of_store = _secrets(directory, place)
         inherited = _inherited_listener() if after is None else after._listener  # noqa: SLF001 -- the same class
@@ -141,6 +142,7 @@ class MemberProcess:
         while not self._stopping and self.keeper.tenure is None:
             self.require_schema()
             self._follow_files()
+            self.follow_certificates()
             if not announced and self.keeper.leader() is not None:
                 announced = True
                 log.info("standing_by", leader=_hostname(self.keeper))
@@ -194,6 +196,11 @@ class MemberProcess:
             log.warning("shared_files_not_written", reason=str(error))
         is_complete = self._directory.known_admin_token() is not None
         self._files_due = now + (_FILES_FOLLOWED_EVERY if is_complete else _FILES_AWAITED_EVERY)
+
+    def follow_certificates(self) -> None:
+        """Load the door's certificate if its files were replaced, and warn of its expiry."""
+        now = clock.read()
+        self._certificates.check(now.wall, now.monotonic)
 
     def sharers(self) -> int:
         """Return the number of processes among which the broker splits the agents' messages."""

@@ -11,15 +11,15 @@ from schemas import topics
 from schemas.keys import EnrollmentToken
 from tests.integration.broker.broker_clients import PahoClient
 from tests.support.enrolling import applicant, connected, register
-from tests.support.sites import KINDS, Site, site_at
+from tests.support.sites import KINDS_AND_TWO, Site, site_at
 from tests.support.waiting import eventually
 
 LEFT_BEHIND = 60
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=KINDS_AND_TWO)
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with site_at(request.param, tmp_path_factory.mktemp("site")) as site:
+    with site_at(request.param, tmp_path_factory.mktemp("site"), request) as site:
         yield site
 
 

@@ -2,31 +2,31 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from manager.cli import app
 from manager.domain.agents.clones import SAME
 from tests.support.processes import GuardProcess, ManagerProcess
-from tests.support.sites import KINDS, site_at
+from tests.support.sites import KINDS_AND_TWO, site_at
 from tests.support.waiting import eventually
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=KINDS_AND_TWO)
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ManagerProcess]:
-    with site_at(request.param, tmp_path) as site:
+    with site_at(request.param, tmp_path, request) as site:
         yield site.manager
 
 
 def _told(manager: ManagerProcess, *words: str) -> str:
     """Return what a command prints."""
-    command = [sys.executable, "-m", "panguard", "manager", *words, "--data-dir", str(manager.data)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)  # noqa: S603 -- our own
+    done = CliRunner().invoke(app, [*words, "--data-dir", str(manager.data)])
+    assert done.exit_code == 0, done.output
     return done.stdout
 
 

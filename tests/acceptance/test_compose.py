@@ -1,4 +1,7 @@
-"""The composition of compose.yaml, run for real: every command of it, in its order, as contained as it says."""
+"""The composition of compose.yaml, run for real: every command of it, in its order, as contained as it says.
+
+Not with two managers: this composition has one; `test_scaled_composition` has that of several.
+"""
 
 import json
 import stat

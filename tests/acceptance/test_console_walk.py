@@ -89,7 +89,8 @@ class AttackedFleet:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[AttackedFleet]:
+def fleet(tmp_path: Path, each_deployment: str) -> Iterator[AttackedFleet]:
+    del each_deployment
     with ExitStack() as stack:
         yield AttackedFleet(tmp_path, stack)
 

@@ -1,4 +1,7 @@
-"""A manager whose embedded broker freezes, dies again and again, or loses its port: it stays, and serves again."""
+"""A manager whose embedded broker freezes, dies again and again, or loses its port: it stays, and serves again.
+
+Not with two managers: those that share a database are refused the embedded broker.
+"""
 
 import os
 import signal

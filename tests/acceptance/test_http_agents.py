@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import ManagerProcess, held_store
+from tests.support.migrated_store import held_store
+from tests.support.processes import ManagerProcess
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("each_deployment")

@@ -1,15 +1,21 @@
-"""A store restored from an older copy, with a real manager and guards at both doors: their reports come back."""
+"""A store that lost its newest reports, with real managers and guards: the reports come back.
+
+A SQLite file is restored from an older copy under one manager; a PostgreSQL server fails over under one and under two.
+"""
 
 import sqlite3
 from collections import Counter
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from agent.status import inspect_guard
+from tests.support.mosquitto import Mosquitto
 from tests.support.postgresql import Postgresql
 from tests.support.processes import GuardProcess, ManagerProcess, spooled
+from tests.support.several_managers import DatabaseManagers, leads
 from tests.support.waiting import eventually
 
 QUICK = {"PANGUARD_HEARTBEAT_INTERVAL": "0.5", "PANGUARD_RATE_LIMIT": "0", "PANGUARD_RECONNECT_CAP": "2"}
@@ -81,26 +87,44 @@ def test_reports_come_back_after_a_restore(tmp_path: Path) -> None:
 
 
 @pytest.mark.postgresql
-def test_reports_come_back_after_a_fail_over_that_lost_commits(tmp_path: Path) -> None:
-    """A PostgreSQL server that is promoted without the newest commits: the leader asks, and the reports are stored."""
+@pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.mosquitto)])
+def test_reports_come_back_after_a_fail_over_that_lost_commits(tmp_path: Path, number: int) -> None:
+    """A PostgreSQL server that is promoted without the newest commits: who leads asks, and the reports are stored.
+
+    Every leadership ends with the old server's history. Of two managers either may lead then.
+    """
     with ExitStack() as stack:
         cluster = stack.enter_context(Postgresql())
         url = cluster.create_empty().url
-        database, environment = url.rsplit("/", 1)[1], {**QUICK, "PANGUARD_DATABASE": url}
-        manager = stack.enter_context(ManagerProcess(tmp_path, environment=environment))
-        guard = GuardProcess(manager, "web", QUICK)
+        database = url.rsplit("/", 1)[1]
+        managers = DatabaseManagers(tmp_path, url, stack.enter_context(Mosquitto()).url if number > 1 else "embedded")
+        stack.callback(managers.stop)
+        for _ in range(number):
+            managers.add(**QUICK).start()
+            leads(managers.all[0])
+        asked = managers.all[-1]
+        eventually(lambda: asked.not_ready() is None, what="it is ready, or another leads")
+        guard = GuardProcess(asked, "web", QUICK)
         guard.start()
         stack.callback(guard.stop)
         guard.attacked_by("203.0.113.1")
-        eventually(lambda: len(_stored(manager)) == 1, what="the report before the copy")
+        eventually(lambda: len(_stored(asked)) == 1, what="the report before the copy")
         copy = cluster.back_up()
         guard.attacked_by(*(f"198.51.100.{place}" for place in range(1, 6)))
-        eventually(lambda: len(_stored(manager)) == 6, what="the reports after the copy")
+        eventually(lambda: len(_stored(asked)) == 6, what="the reports after the copy")
         eventually(lambda: not spooled(guard), what="their receipts")
-        before = _stored(manager)
+        before = _stored(asked)
         cluster.fail_over(copy)
         assert cluster.execute("SELECT count(*) FROM threat", database) == [(1,)]
-        eventually(lambda: manager.not_ready() is None, what="a manager that leads again")
-        eventually(lambda: _stored(manager) == before, 120, "the lost reports")
-        actions = [entry["action"] for entry in manager.get("/api/audit", limit=200)]
+        for manager in managers.all:
+            eventually(lambda manager=manager: _has(manager, before), 120, "the lost reports")
+        actions = [entry["action"] for entry in asked.get("/api/audit", limit=200)]
         assert actions.count("store.lost_reports") == 1
+
+
+def _has(manager: ManagerProcess, stored: Counter[tuple[str, str]]) -> bool:
+    """Return whether a manager is ready and shows these reports; nobody may lead just now."""
+    try:
+        return manager.not_ready() is None and _stored(manager) == stored
+    except httpx2.HTTPError:
+        return False

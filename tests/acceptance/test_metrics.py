@@ -35,7 +35,8 @@ FIGURES = {
 
 
 @pytest.fixture
-def manager(tmp_path: Path) -> Iterator[ManagerProcess]:
+def manager(tmp_path: Path, each_deployment: str) -> Iterator[ManagerProcess]:
+    del each_deployment
     pace = {"PANGUARD_STALE_AFTER": "2", "PANGUARD_SWEEP_INTERVAL": "0.2"}
     with ManagerProcess(tmp_path, environment=pace) as manager:
         yield manager
@@ -73,7 +74,8 @@ def test_the_example_dashboard_shows_every_promised_figure() -> None:
 
 
 def _figures(manager: ManagerProcess) -> dict[str, float]:
-    with manager.client() as client:
+    """Return the samples of the manager that leads: one that stands by shows its own."""
+    with manager.leader.client() as client:
         text = client.get("/metrics").text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return {sample.name + _labels(sample.labels): sample.value for sample in samples}

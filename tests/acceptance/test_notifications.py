@@ -1,9 +1,10 @@
-"""Notifications of a manager that is killed again and again: every event reaches every channel."""
+"""Notifications of a manager that is killed again and again: every event reaches every channel.
+
+`test_notifying_managers` has two managers that follow each other.
+"""
 
 import json
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,15 +12,16 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from typer.testing import CliRunner
 
+from manager.cli import app
 from tests.support.mail_server import mail_server
 from tests.support.processes import ManagerProcess
 from tests.support.receivers import (
-    HttpReceiver,
-    SyslogReceiver,
     certificates,
     closed_port,
     http_receiver,
+    ids_in_file,
     syslog_datagrams,
     syslog_stream,
 )
@@ -43,19 +45,6 @@ def _told(manager: ManagerProcess) -> set[str]:
     return found
 
 
-def _in_file(path: Path) -> list[str]:
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line)["event"]["id"] for line in lines]
-
-
-def _at_webhook(receiver: HttpReceiver) -> list[str]:
-    return [json.loads(request.body)["id"] for request in receiver.requests]
-
-
-def _at_syslog(receiver: SyslogReceiver) -> list[str]:
-    return [json.loads(message[message.index(b"{") :])["event"]["id"] for message in tuple(receiver.messages)]
-
-
 def test_killed_ten_times_a_manager_tells_every_event_at_least_once(tmp_path: Path, stack: ExitStack) -> None:
     """File, webhook, syslog and mail get each event or test; a kill repeats at most one for each, by its id."""
     hook, mails = stack.enter_context(http_receiver()), stack.enter_context(mail_server())
@@ -65,8 +54,7 @@ def test_killed_ten_times_a_manager_tells_every_event_at_least_once(tmp_path: Pa
     secure = stack.enter_context(syslog_stream(trusted.server))
     log = tmp_path / "siem.jsonl"
     manager = ManagerProcess(tmp_path / "home")
-    manager.data.mkdir(mode=0o700)
-    (manager.data / "manager.toml").write_text(
+    manager.configure(
         f"""
         [notifications.siem]
         type = "file"
@@ -108,11 +96,11 @@ def test_killed_ten_times_a_manager_tells_every_event_at_least_once(tmp_path: Pa
         expected = _told(manager)
         assert len(expected) > KILLS
         heard = {
-            "siem": lambda: _in_file(log),
-            "hook": lambda: _at_webhook(hook),
-            "tcp": lambda: _at_syslog(stream),
-            "udp": lambda: _at_syslog(datagrams),
-            "tls": lambda: _at_syslog(secure),
+            "siem": lambda: ids_in_file(log),
+            "hook": hook.ids,
+            "tcp": stream.ids,
+            "udp": datagrams.ids,
+            "tls": secure.ids,
         }
         for name, ids in heard.items():
             eventually(lambda ids=ids: expected <= set(ids()), what=f"{name} has heard of everything")
@@ -127,12 +115,12 @@ def test_killed_ten_times_a_manager_tells_every_event_at_least_once(tmp_path: Pa
         assert behind == []
 
 
+@pytest.mark.usefixtures("each_deployment")
 def test_an_operator_lists_tests_pauses_and_mutes(tmp_path: Path, stack: ExitStack) -> None:
     """Each command says what it did; a channel that fails is named by `test`, `list` and `now`."""
     mails, gone = stack.enter_context(mail_server()), closed_port()
     manager = ManagerProcess(tmp_path / "home")
-    manager.data.mkdir(mode=0o700)
-    (manager.data / "manager.toml").write_text(
+    manager.configure(
         f"""
         [notifications.ops]
         type = "apprise"
@@ -145,9 +133,9 @@ def test_an_operator_lists_tests_pauses_and_mutes(tmp_path: Path, stack: ExitSta
     with manager:
 
         def command(*words: str) -> tuple[int, str]:
-            line = [sys.executable, "-m", "panguard", "manager", *words, "--data-dir", str(manager.data)]
-            done = subprocess.run(line, capture_output=True, text=True, check=False)  # noqa: S603 -- our own words
-            return done.returncode, done.stdout + done.stderr
+            # in this process: most of a command's time is its start
+            done = CliRunner().invoke(app, [*words, "--data-dir", str(manager.data)], env={"COLUMNS": "80"})
+            return done.exit_code, done.output
 
         code, text = command("now")
         assert "the channel ops is told nothing" in text
@@ -179,8 +167,8 @@ def test_an_operator_lists_tests_pauses_and_mutes(tmp_path: Path, stack: ExitSta
         audited = {entry["action"] for entry in manager.get("/api/audit")}
         assert {"notifications.test", "notifications.pause", "notifications.mute"} <= audited
         everything = str(manager.get("/api/notifications")) + str(manager.get("/api/audit"))
-        assert "s3cret" not in everything + (manager.home / "manager.log").read_text()
-        with manager.client() as client:
+        assert "s3cret" not in everything + manager.logs()
+        with manager.leader.client() as client:
             metrics = client.get("/metrics").text
         assert 'panguard_notifications_failing{channel="hook"} 1.0' in metrics
         assert 'panguard_notifications_sent_total{channel="ops"}' in metrics

@@ -1,4 +1,7 @@
-"""The README's commands, run as they stand: only ports are put in place, and a log file for this host's own."""
+"""The README's commands, run as they stand: only ports are put in place, and a log file for this host's own.
+
+Not with two managers: the README starts one. The commands for several are in docs/scale.md.
+"""
 
 import json
 import os

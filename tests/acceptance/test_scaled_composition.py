@@ -1,4 +1,7 @@
-"""The services of compose.scale.yaml as processes: their commands, with this machine's addresses for names."""
+"""The services of compose.scale.yaml as processes: their commands, with this machine's addresses for names.
+
+Not with two managers besides: the composition has several managers and workers of its own.
+"""
 
 import os
 import subprocess

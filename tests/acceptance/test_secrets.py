@@ -1,4 +1,8 @@
-"""No secret stands anywhere but where it is kept: searched for after full runs, in all that they left behind."""
+"""No secret stands anywhere but where it is kept: searched for after full runs, in all that they left behind.
+
+One run has a manager with SQLite, and one two managers on PostgreSQL, of which operators and guards speak to the one
+that stands by.
+"""
 
 import json
 import os
@@ -12,6 +16,7 @@ from typing import Any
 
 import httpx2
 import psutil
+import psycopg
 import pytest
 from typer.testing import CliRunner
 
@@ -20,6 +25,7 @@ from demo.story import Story
 from manager.cli import app
 from schemas import message_codes
 from schemas.keys import EnrollmentToken
+from tests.support.migrated_store import address_of, has_two_managers
 from tests.support.processes import PACE, GuardProcess, ManagerProcess, Panguard, spooled
 from tests.support.production_mosquitto import ProductionMosquitto
 from tests.support.secrets_kept import MAY_HOLD, Secrets, open_to_others
@@ -31,7 +37,7 @@ pytestmark = pytest.mark.mosquitto
 
 @dataclass
 class Run:
-    """A manager and guards at a production broker, over TLS; what commands print is kept below `home`."""
+    """Managers and guards at a production broker, over TLS; what commands print is kept below `home`."""
 
     home: Path
     broker: ProductionMosquitto
@@ -40,6 +46,14 @@ class Run:
     secrets: Secrets = field(default_factory=Secrets)
     beside: dict[str, set[str]] = field(default_factory=dict)
     outputs: list[tuple[str, str]] = field(default_factory=list)
+
+    def kept(self) -> dict[str, set[str]]:
+        """Return which secret each file is there to keep."""
+        if not has_two_managers():
+            return {**MAY_HOLD, **self.beside}
+        files = {name: secrets for name, secrets in MAY_HOLD.items() if secrets != {"key file"}}
+        of_the_leader = {f"leader/{name}": secrets for name, secrets in files.items()}
+        return {**files, **of_the_leader, "manager.key": {"key file"}, **self.beside}
 
     def command(self, *words: str, **environment: str) -> int:
         """Run a command as an operator does, keep what it printed, and return its exit code."""
@@ -68,16 +82,18 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    home = tmp_path_factory.mktemp("secrets")
+def run(tmp_path_factory: pytest.TempPathFactory, each_deployment: str) -> Iterator[Run]:
+    home = tmp_path_factory.mktemp(each_deployment)
     broker = ProductionMosquitto(home / "manager", home / "broker")
-    manager = ManagerProcess(home, broker.url.replace("mqtt://", "mqtts://"), tls=True)
+    manager = ManagerProcess(home, broker, tls=True)
     with broker, manager:
         run = Run(home, broker, manager)
         try:
             _enroll(run)
             _work(run)
             _fail(run)
+            if not has_two_managers():  # files of one machine, for which no manager is asked
+                _damage(run)
             _look(run)
             yield run
         finally:
@@ -89,7 +105,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 def _enroll(run: Run) -> None:
     """Guards by both doors and in the background, with a token of the first start and one that was made since."""
     handed_out = run.home / "handed-out.token"
-    run.secrets.add_manager(run.manager.data)
+    run.secrets.add_manager(run.manager.data, run.manager.key_file)
     assert run.manage("tokens", "create", "--keep-in", str(handed_out), "--uses", "5") == 0
     run.beside["handed-out.token"] = {"enrollment secret"}
     run.secrets.add_token(handed_out.read_text().strip())
@@ -117,28 +133,41 @@ def _work(run: Run) -> None:
     run.manager.start()
     run.guards["by-mqtt"].start()
     run.broker.stop()
-    eventually(lambda: run.manage("health") != 0, what="the broker missed")
+    eventually(lambda: run.manager.leader.not_ready() is not None, what="the broker missed")
+    run.manage("health")
     run.broker.start()
-    eventually(lambda: run.manage("health") == 0, what="the broker back")
+    eventually(lambda: run.manager.leader.not_ready() is None, what="the broker back")
+    assert run.manage("health") == 0
     eventually(lambda: all(spooled(guard) == 0 for guard in run.guards.values()), what="all reported")
 
 
 def _fail(run: Run) -> None:
-    """Wrong, damaged and misplaced secrets, each a slip of one who holds the right one."""
+    """Wrong and misplaced secrets, each a slip of one who holds the right one."""
     right, admin = (run.home / "handed-out.token").read_text().strip(), (run.manager.data / "admin.token").read_text()
     wrong = EnrollmentToken.parse(right)
     object.__setattr__(wrong, "secret", bytes(reversed(wrong.secret)))
     run.secrets.add_token(str(wrong))
     start = ["guard", "start", "--manager", run.manager.mqtt, "--hostname", "turned-away", "--data-dir"]
-    for number, token in enumerate((f"{right}x", right.replace("pg1", "pg2"), right.replace(".", " "))):
-        assert run.command(*start, str(run.home / f"malformed-{number}"), PANGUARD_ENROLL_TOKEN=token) == 1
     log = run.home / "turned-away.log"
     refused = Panguard(log, *start, str(run.home / "turned-away"), environment={"PANGUARD_ENROLL_TOKEN": str(wrong)})
     eventually(lambda: "refused" in log.read_text() or refused.process.poll() is not None, what="a refusal")
     refused.terminate()
     run.secrets.add_guard(run.home / "turned-away" / "identity.json")
     run.beside["turned-away/identity.json"] = {"agent secret"}
+    (run.home / "wrong.token").touch(0o600)
+    (run.home / "wrong.token").write_text(f"{admin.strip()}x")
+    run.beside["wrong.token"] = {"admin token"}
+    assert run.manage("status", "--auth-token-file", str(run.home / "wrong.token")) == 4
+    assert run.manage("status", "--manager", f"https://admin:{admin.strip()}@127.0.0.1:1") == 2
+    (run.home / "answers.out").write_text("\n".join(_refused_requests(run, admin.strip())))
 
+
+def _damage(run: Run) -> None:
+    """Malformed tokens and URLs, and damaged files, with secrets in them."""
+    right = (run.home / "handed-out.token").read_text().strip()
+    start = ["guard", "start", "--manager", run.manager.mqtt, "--hostname", "turned-away", "--data-dir"]
+    for number, token in enumerate((f"{right}x", right.replace("pg1", "pg2"), right.replace(".", " "))):
+        assert run.command(*start, str(run.home / f"malformed-{number}"), PANGUARD_ENROLL_TOKEN=token) == 1
     damaged = run.home / "damaged-guard"
     damaged.mkdir(mode=0o700)
     identity = damaged / "identity.json"
@@ -150,16 +179,10 @@ def _fail(run: Run) -> None:
         assert "Traceback" not in _start_damaged(run, name, before, after)
     assert "Traceback" in _crash(run)
 
-    (run.home / "wrong.token").touch(0o600)
-    (run.home / "wrong.token").write_text(f"{admin.strip()}x")
-    run.beside["wrong.token"] = {"admin token"}
-    assert run.manage("status", "--auth-token-file", str(run.home / "wrong.token")) == 4
     password = (run.manager.data / "broker.password").read_text().strip()
     for url in (f"mqtts://manager:{password}@127.0.0.1:1", f"mqtt://{password}@127.0.0.1:port"):
         assert run.command("manager", "start", "--broker", url, "--data-dir", str(run.home / "no-manager")) == 1
         assert run.command(*start[:3], url, "--data-dir", str(run.home / "malformed-3")) != 0
-    assert run.manage("status", "--manager", f"https://admin:{admin.strip()}@127.0.0.1:1") == 2
-    (run.home / "answers.out").write_text("\n".join(_refused_requests(run, admin.strip())))
 
 
 def _start_damaged(run: Run, name: str, before: bytes, after: bytes) -> str:
@@ -229,6 +252,19 @@ def _look(run: Run) -> None:
     assert run.manage("now") == 0
     for data in ("guard-by-mqtt", "in-the-background"):
         assert run.command("guard", "status", "-o", "json", "--data-dir", str(run.home / data)) == 0
+    _dump(run)
+
+
+def _dump(run: Run) -> None:
+    """Write the whole database, if it is no file of the manager's."""
+    database = address_of(run.manager.data / "panguard.db")
+    if database is None:
+        return
+    with psycopg.connect(database.url) as connection, (run.home / "database.dump").open("wb") as dump:
+        tables = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+        for (name,) in connection.execute(tables).fetchall():
+            with connection.cursor().copy(f'COPY "{name}" TO STDOUT') as rows:
+                dump.writelines(rows)
 
 
 def test_the_search_finds_what_is_there(run: Run, tmp_path: Path) -> None:
@@ -250,10 +286,8 @@ def test_the_search_finds_what_is_there(run: Run, tmp_path: Path) -> None:
             assert set.union(*shown.values()) == {"agent secret"}
         finally:
             shows.communicate(b"\n")
-    for name, kept in {**MAY_HOLD, **run.beside}.items():
-        if name not in {"manager/panguard.db", "manager/panguard.db-wal"}:
-            found = run.secrets.found_in((run.home / name).read_bytes())
-            assert found & kept, name
+    for name, kept in run.kept().items():
+        assert run.secrets.found_in((run.home / name).read_bytes()) & kept, name
 
 
 def test_files_hold_no_secret_but_the_one_that_they_keep(run: Run) -> None:
@@ -268,7 +302,8 @@ def test_files_hold_no_secret_but_the_one_that_they_keep(run: Run) -> None:
         "guard.db",
         "dynamic-security.json",
     } <= (searched)
-    assert run.secrets.in_files(run.home, run.beside) == {}
+    assert run.secrets.in_files(run.home, run.kept()) == {}
+    assert ("database.dump" in searched) is has_two_managers()
 
 
 def test_config_masks_what_is_secret(run: Run) -> None:
@@ -281,14 +316,16 @@ def test_config_masks_what_is_secret(run: Run) -> None:
 def test_processes_show_no_secret(run: Run) -> None:
     """Neither the list of processes nor the environment of one, that of the guard in the background included."""
     background = int((run.home / "in-the-background" / "guard.pid").read_text())
-    pids = [background, run.manager.running.process.pid, run.broker.pid]  # type: ignore[union-attr, list-item]
+    managers = {run.manager, run.manager.leader}
+    pids = [background, run.broker.pid, *(each.running.process.pid for each in managers)]  # type: ignore[union-attr]
     pids += [guard.running.process.pid for guard in run.guards.values() if guard.running is not None]
     assert run.secrets.in_processes(pids) == {}
 
 
 def test_data_is_its_owners_alone(run: Run) -> None:
     """Every file and directory that manager, guards and broker made for themselves is closed to others."""
-    made = ["manager", "guard-by-mqtt", "guard-by-http", "in-the-background", "turned-away", "broker"]
+    made = [str(each.data.relative_to(run.home)) for each in {run.manager, run.manager.leader}]
+    made += ["guard-by-mqtt", "guard-by-http", "in-the-background", "turned-away", "broker"]
     assert open_to_others(run.home / name for name in made) == set()
 
 
@@ -308,7 +345,7 @@ def test_the_demo_leaves_no_secret(tmp_path: Path) -> None:
         for process in [child for pid in ours for child in (psutil.Process(pid), *psutil.Process(pid).children())]:
             assert process.rlimit(resource.RLIMIT_CORE) == (1, 1)
         story.farewell()
-    assert secrets.in_files(tmp_path, beside) == {}
+    assert secrets.in_files(tmp_path, {**MAY_HOLD, **beside}) == {}
     assert open_to_others(tmp_path / name for name in ("manager", "web-1", "web-2", "db-1")) == set()
 
 

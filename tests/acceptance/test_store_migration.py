@@ -1,4 +1,7 @@
-"""A manager moves from its SQLite file to PostgreSQL between two starts: its guards go on, and notice a restart."""
+"""A manager moves from its SQLite file to PostgreSQL between two starts: its guards go on, and notice a restart.
+
+Not with two managers: the move is refused while a manager runs, and a SQLite file has only one.
+"""
 
 import json
 import subprocess

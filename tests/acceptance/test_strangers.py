@@ -1,4 +1,7 @@
-"""Who is not enrolled can neither disconnect, imitate nor silence a guard or the manager, whatever it tries."""
+"""Who is not enrolled can neither disconnect, imitate nor silence a guard or the manager, whatever it tries.
+
+Not with two managers: a stranger meets the broker and the manager that leads. One that stands by is not connected.
+"""
 
 import contextlib
 import json
@@ -69,7 +72,7 @@ class Fleet:
 
 @pytest.fixture(scope="module", params=KINDS)
 def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with site_at(request.param, tmp_path_factory.mktemp("site")) as site:
+    with site_at(request.param, tmp_path_factory.mktemp("site"), request) as site:
         guard = GuardProcess(site.manager, "srv-01")
         agent_id = guard.start()
         suffix = json.loads((guard.data / "identity.json").read_text())["connection"]

@@ -17,6 +17,7 @@ from manager.mosquitto_setup import prepare
 from manager.tls.authority import SERVER_DAYS
 from manager.tls.directory import TlsDirectory
 from schemas.keys import EnrollmentToken
+from tests.support.migrated_store import SQLITE, has_two_managers, stores_in
 from tests.support.mosquitto import Mosquitto
 from tests.support.ports import free_port
 from tests.support.processes import GuardProcess, ManagerProcess, Panguard, spooled
@@ -26,8 +27,8 @@ QUICK = {"PANGUARD_HEARTBEAT_INTERVAL": "0.25", "PANGUARD_RATE_LIMIT": "0"}
 
 
 @pytest.fixture(scope="module")
-def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ManagerProcess]:
-    with ManagerProcess(tmp_path_factory.mktemp("tls"), environment=QUICK, tls=True) as manager:
+def manager(tmp_path_factory: pytest.TempPathFactory, each_deployment: str) -> Iterator[ManagerProcess]:
+    with ManagerProcess(tmp_path_factory.mktemp(each_deployment), environment=QUICK, tls=True) as manager:
         yield manager
 
 
@@ -88,7 +89,7 @@ def test_every_answer_asks_for_tls_from_now_on(manager: ManagerProcess) -> None:
 
 def test_a_token_of_another_manager_is_no_way_in(manager: ManagerProcess, tmp_path: Path) -> None:
     """The guard says so before it says anything to that manager, keeps what it detects, and goes on trying."""
-    with ManagerProcess(tmp_path, tls=True) as other:
+    with stores_in(None), ManagerProcess(tmp_path, tls=True) as other:
         for url in (manager.mqtt, manager.http):
             guard = GuardProcess(other, f"astray-{url.partition(':')[0]}", QUICK, url=url)
             guard.start(wait=False)
@@ -108,18 +109,24 @@ def test_a_token_of_another_manager_is_no_way_in(manager: ManagerProcess, tmp_pa
 
 
 def test_renewed_certificates_are_taken_up_without_a_restart(manager: ManagerProcess, guard: GuardProcess) -> None:
-    """Both doors serve the new ones within seconds; status and metrics say when they end; guards come back."""
+    """The manager's doors serve the new ones within seconds; status and metrics say when they end; guards come back.
+
+    Of two managers each serves its own over HTTP; their broker takes up new ones when it is told to, by an operator.
+    """
     guard.start()
-    TlsDirectory(manager.data).renew((), datetime.now(UTC), days=20)
-    for url in (manager.http, manager.mqtt):
+    for each in {manager, manager.leader}:
+        TlsDirectory(each.data).renew((), datetime.now(UTC), days=20)
+    doors = {"http": manager.http} if has_two_managers() else {"http": manager.http, "mqtt": manager.mqtt}
+    for url in doors.values():
         eventually(lambda url=url: _shown(url) in (manager.data / "tls" / _file(url)).read_text(), what="renewed")
-    eventually(lambda: _days_left(manager) == {"http": 19, "mqtt": 19}, what="the overview's word")
-    with manager.client() as client:
+    eventually(lambda: _days_left(manager).items() >= dict.fromkeys(doors, 19).items(), what="the overview's word")
+    with manager.leader.client() as client:
         families = text_string_to_metric_families(client.get("/metrics").text)
     (family,) = [each for each in families if each.name == "panguard_certificate_expiry_timestamp_seconds"]
-    in_days = [round((sample.value - datetime.now(UTC).timestamp()) / 86_400) for sample in family.samples]
-    assert {sample.labels["door"] for sample in family.samples} == {"http", "mqtt"}
-    assert in_days == [20, 20]
+    now = datetime.now(UTC).timestamp()
+    in_days = {each.labels["door"]: round((each.value - now) / 86_400) for each in family.samples}
+    assert in_days.keys() == {"http", "mqtt"}
+    assert in_days.items() >= dict.fromkeys(doors, 20).items()
     guard.stop()
     assert guard.start()
     status = Panguard(manager.home / "status.log", "manager", "status", "--data-dir", str(manager.data))
@@ -128,10 +135,14 @@ def test_renewed_certificates_are_taken_up_without_a_restart(manager: ManagerPro
     assert any(line.endswith("19 days left: panguard manager certs renew") for line in status.lines)
 
 
+@pytest.mark.parametrize("each_deployment", [SQLITE], indirect=True)
 def test_what_was_detected_behind_an_expired_certificate_is_stored_once_it_is_renewed(
     manager: ManagerProcess, guard: GuardProcess
 ) -> None:
-    """The guard says what is wrong, spools, and is online by itself when the manager has renewed; nobody restarts."""
+    """The guard says what is wrong, spools, and is online by itself when the manager has renewed; nobody restarts.
+
+    Not with two managers: it is the guard's part, and their broker shows its certificate until an operator replaces it.
+    """
     folder, now = TlsDirectory(manager.data), datetime.now(UTC)
     folder.renew((), now - timedelta(days=3), days=2)
     try:

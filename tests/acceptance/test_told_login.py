@@ -4,11 +4,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.mail_server import mail_server
 from tests.support.processes import ManagerProcess
 from tests.support.waiting import eventually
 
 SOURCE = "203.0.113.7"
+pytestmark = pytest.mark.usefixtures("each_deployment")
 
 
 def _report(manager: ManagerProcess, agent: dict[str, Any], threat: dict[str, Any], outcome: str) -> None:
@@ -30,8 +33,7 @@ def test_a_login_after_failures_is_in_the_mailbox_in_quiet_hours_and_a_failed_bl
     }
     with mail_server() as mailbox:
         manager = ManagerProcess(tmp_path / "home")
-        manager.data.mkdir(mode=0o700)
-        (manager.data / "manager.toml").write_text(
+        manager.configure(
             f"""
             [notifications.night]
             type = "apprise"

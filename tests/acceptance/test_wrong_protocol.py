@@ -1,4 +1,7 @@
-"""A command or a guard that is given the other port or the other scheme says which one is right to look for."""
+"""A command or a guard that is given the other port or the other scheme says which one is right to look for.
+
+Not with two managers: commands and guards find out what is wrong by themselves, before any manager is asked.
+"""
 
 import os
 import subprocess

@@ -6,11 +6,13 @@ so that a store that is opened again is the same one.
 
 import functools
 import os
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from peewee import Database
 
@@ -39,6 +41,9 @@ class _Databases:
                 self.drop([each for each in self._known if not each.parent.exists()])
             self._known[path] = self._cluster.create_migrated()
         return self._known[path]
+
+    def drop_below(self, directory: Path) -> None:
+        self.drop([each for each in self._known if each.is_relative_to(directory)])
 
     def drop(self, paths: list[Path] | None = None) -> None:
         for path in list(self._known) if paths is None else paths:
@@ -86,11 +91,22 @@ def end_with_stores(end: Callable[[], object]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def system_of_the_run(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run the tests that name no system on the one in PANGUARD_TEST_SYSTEM."""
-    with _system(os.environ.get("PANGUARD_TEST_SYSTEM", SQLITE), request):
+    with deployed(os.environ.get("PANGUARD_TEST_SYSTEM", SQLITE), request):
         yield
 
 
-def _system(name: str, request: pytest.FixtureRequest) -> AbstractContextManager[None]:
+@pytest.fixture(autouse=True)
+def stores_of_one_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Drop the databases that stand for stores in a test's own directory when it ends: the next test may have them."""
+    databases = _Present.databases
+    is_used = databases is not None and "tmp_path" in request.fixturenames
+    directory = request.getfixturevalue("tmp_path") if is_used else None
+    yield
+    if databases is not None and directory is not None:
+        databases.drop_below(directory)
+
+
+def deployed(name: str, request: pytest.FixtureRequest) -> AbstractContextManager[None]:
     """Return the context in which stores are on a system, by its name."""
     if name not in {SQLITE, POSTGRESQL, TWO_MANAGERS}:
         raise ValueError(f"PANGUARD_TEST_SYSTEM is {name!r}: it must be {SQLITE}, {POSTGRESQL} or {TWO_MANAGERS}")
@@ -100,22 +116,24 @@ def _system(name: str, request: pytest.FixtureRequest) -> AbstractContextManager
 
 
 SYSTEMS = [SQLITE, pytest.param(POSTGRESQL, marks=pytest.mark.postgresql)]
+WITH_TWO = pytest.param(TWO_MANAGERS, marks=[pytest.mark.postgresql, pytest.mark.mosquitto])
+"""The parameter of a test with two managers on PostgreSQL and Mosquitto."""
 
 
 @pytest.fixture(scope="module", params=SYSTEMS)
 def each_system(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run a test on each database system; provide its name."""
-    with _system(request.param, request):
+    with deployed(request.param, request):
         yield request.param
 
 
-@pytest.fixture(
-    scope="module",
-    params=[*SYSTEMS, pytest.param(TWO_MANAGERS, marks=[pytest.mark.postgresql, pytest.mark.mosquitto])],
-)
+@pytest.fixture(scope="module", params=[SQLITE, WITH_TWO])
 def each_deployment(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run a test of manager processes on each database system, and with two managers on PostgreSQL and Mosquitto."""
-    with _system(request.param, request):
+    """Run a test of manager processes with one on SQLite, and with two on PostgreSQL and Mosquitto; provide the name.
+
+    A test that has it one on PostgreSQL, too, gives it the parameters itself.
+    """
+    with deployed(request.param, request):
         yield request.param
 
 
@@ -157,3 +175,25 @@ def _new_store() -> bytes:
 def address_of(path: Path) -> DatabaseAddress | None:
     """Return the address of the database that stands for a store; None where it is SQLite's file."""
     return None if _Present.databases is None else _Present.databases.of(path)
+
+
+def store_environment(data: Path) -> dict[str, str]:
+    """Return the variables by which a manager's store is on the database system of the present test."""
+    database = address_of(data / "panguard.db")
+    return {} if database is None else {"PANGUARD_DATABASE": database.url}
+
+
+@contextmanager
+def held_store(data: Path) -> Iterator[None]:
+    """Keep a manager's store from taking reports within the block; it can be read."""
+    database = address_of(data / "panguard.db")
+    if database is None:
+        with closing(sqlite3.connect(data / "panguard.db", isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            yield
+            holder.execute("ROLLBACK")
+        return
+    with psycopg.connect(database.url) as connection:
+        connection.execute("LOCK TABLE stored_id IN EXCLUSIVE MODE")
+        yield
+        connection.rollback()

@@ -2,24 +2,24 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx2
-import psycopg
 
 from manager.tls.client_context import client_context
 from manager.tls.directory import AUTHORITY, TlsDirectory
-from tests.support.migrated_store import address_of, end_with_stores, has_two_managers
+from tests.support.migrated_store import end_with_stores, has_two_managers, store_environment
 from tests.support.ports import free_port
 from tests.support.production_mosquitto import ProductionMosquitto
 from tests.support.waiting import eventually
@@ -96,37 +96,16 @@ class Panguard:
         return code
 
 
-def store_environment(data: Path) -> dict[str, str]:
-    """Return the variables by which a manager's store is on the database system of the present test."""
-    database = address_of(data / "panguard.db")
-    return {} if database is None else {"PANGUARD_DATABASE": database.url}
-
-
-@contextlib.contextmanager
-def held_store(data: Path) -> Iterator[None]:
-    """Keep a manager's store from taking reports within the block; it can be read."""
-    database = address_of(data / "panguard.db")
-    if database is None:
-        with contextlib.closing(sqlite3.connect(data / "panguard.db", isolation_level=None)) as holder:
-            holder.execute("BEGIN IMMEDIATE")
-            yield
-            holder.execute("ROLLBACK")
-        return
-    with psycopg.connect(database.url) as connection:
-        connection.execute("LOCK TABLE stored_id IN EXCLUSIVE MODE")
-        yield
-        connection.rollback()
-
-
 class ManagerProcess:
     """A manager on fixed ports, so that it can be killed and started again; a context manager.
 
     Its store is on the database system of the present test. Where that has two managers, and the broker would be the
-    embedded one without TLS, it stands by for a leader, which is started, killed and stopped with it.
+    embedded one or is one that was prepared for it, it stands by for a leader, which is started, killed and stopped
+    with it.
 
     Args:
         home: the directory of its files.
-        broker: the broker's URL.
+        broker: the broker's URL, or a broker that was prepared for its data directory.
         environment: variables of its environment.
         tls: whether its doors have certificates of its own.
     """
@@ -134,7 +113,7 @@ class ManagerProcess:
     def __init__(
         self,
         home: Path,
-        broker: str = "embedded",
+        broker: str | ProductionMosquitto = "embedded",
         environment: Mapping[str, str] | None = None,
         *,
         tls: bool = False,
@@ -147,27 +126,44 @@ class ManagerProcess:
         self._environment = {**own, **given}
         self._role = "leader" if own else None
         self._leader: _Leader | None = None
-        if has_two_managers() and broker == "embedded" and not tls:
-            self._environment = {"PANGUARD_KEY_FILE": str(home / "manager.key"), **self._environment}
-            self._leader = _Leader(home / "leader", self._environment)
-            self._role = "standby"
-            broker = self._leader.broker.url
-        self._broker = broker
-        self._ports = (free_port(), free_port())
         secure = "s" if tls else ""
-        self.http = f"http{secure}://127.0.0.1:{self._ports[0]}"
-        self.mqtt = f"mqtt{secure}://127.0.0.1:{self._ports[1]}" if broker == "embedded" else broker
         self.trust: ssl.SSLContext | bool = False  # without TLS no certificates are loaded: they take 35 ms of CPU
         if tls:
-            own = TlsDirectory(self.data)
-            own.init((), datetime.now(UTC))
-            self.trust = client_context(own.certificate(AUTHORITY))
+            certificates = TlsDirectory(self.data)
+            if not certificates.path.exists():
+                certificates.init((), datetime.now(UTC))
+            self.trust = client_context(certificates.certificate(AUTHORITY))
+        if has_two_managers() and (broker == "embedded" or isinstance(broker, ProductionMosquitto)):
+            self._environment = {"PANGUARD_KEY_FILE": str(home / "manager.key"), **self._environment}
+            prepared = None if isinstance(broker, str) else broker
+            self._leader = _Leader(home / "leader", self._environment, self.data, prepared)
+            self._role = "standby"
+            broker = self._leader.broker
+        self._broker = broker if isinstance(broker, str) else broker.url.replace("mqtt:", f"mqtt{secure}:")
+        self._ports = (free_port(), free_port())
+        self.http = f"http{secure}://127.0.0.1:{self._ports[0]}"
+        self.mqtt = f"mqtt{secure}://127.0.0.1:{self._ports[1]}" if broker == "embedded" else self._broker
         self.running: Panguard | None = None
 
     @property
     def leader(self) -> "ManagerProcess":
         """The manager that serves what this one passes on; itself where it stands by for none."""
         return self if self._leader is None else self._leader.manager
+
+    @property
+    def key_file(self) -> Path:
+        """The file with the key that seals its secrets."""
+        return Path(self._environment.get("PANGUARD_KEY_FILE", self.data / "manager.key"))
+
+    def configure(self, text: str) -> None:
+        """Write the configuration file of each manager."""
+        for manager in {self, self.leader}:
+            manager.data.mkdir(mode=0o700, exist_ok=True)
+            (manager.data / "manager.toml").write_text(text)
+
+    def logs(self) -> str:
+        """Return what each manager has logged."""
+        return "".join((manager.home / "manager.log").read_text() for manager in {self, self.leader})
 
     def __enter__(self) -> Self:
         self.start()
@@ -268,35 +264,62 @@ class ManagerProcess:
 
 
 class _Leader:
-    """The leader for a manager that stands by, and the broker of both: a Mosquitto with the shipped configuration."""
+    """The leader for a manager that stands by, and the broker of both: a Mosquitto with the shipped configuration.
 
-    def __init__(self, home: Path, environment: Mapping[str, str]) -> None:
+    Args:
+        home: the directory of its files.
+        environment: variables of its environment.
+        data: the data directory of the other manager; its certificates are those of both.
+        broker: a broker that was prepared for that directory and is not ended here; None for one of its own.
+    """
+
+    def __init__(
+        self, home: Path, environment: Mapping[str, str], data: Path, broker: ProductionMosquitto | None
+    ) -> None:
         home.mkdir(exist_ok=True)
-        self.broker = ProductionMosquitto(home / "manager", home / "broker")
-        self.manager = ManagerProcess(home, self.broker.url, environment)
+        self._of_the_other = data
+        self._own_broker = broker is None
+        self.broker = broker or ProductionMosquitto(home / "manager", home / "broker")
+        tls = (data / "tls").exists()
+        if tls:
+            shutil.copytree(data / "tls", home / "manager" / "tls")
+            (home / "manager").chmod(0o700)
+        scheme = "mqtts:" if tls else "mqtt:"
+        self.manager = ManagerProcess(home, self.broker.url.replace("mqtt:", scheme), environment, tls=tls)
         self._broker_runs = False
         end_with_stores(self.end)
 
     def start(self) -> None:
         """Start what does not run; wait until the manager leads."""
-        if not self._broker_runs:
+        if self._own_broker and not self._broker_runs:
             self.broker.__enter__()
             self._broker_runs = True
+        if not self._own_broker:
+            self._copy_logins()
         self.manager.start()
         eventually(lambda: self.manager.role() == "leader" and self.manager.not_ready() is None, what="it leads")
 
+    def _copy_logins(self) -> None:
+        """Copy what `broker init` left in the other's data directory, as an operator does."""
+        self.manager.data.mkdir(mode=0o700, exist_ok=True)
+        for name in ("broker.password", "observer.credential"):
+            if not (self.manager.data / name).exists():
+                shutil.copy(self._of_the_other / name, self.manager.data / name)
+
     def stop(self) -> int:
-        """End the manager, and the broker as the embedded one ends; return the manager's exit code."""
+        """End the manager, and a broker of its own as the embedded one ends; return the manager's exit code."""
         code = self.manager.stop()
-        self.broker.stop()
-        self._broker_runs = False
+        if self._own_broker:
+            self.broker.stop()
+            self._broker_runs = False
         return code
 
     def end(self) -> None:
         """End both and remove the broker's files."""
         if self.manager.running is not None:
             self.manager.stop()
-        self.broker.__exit__(None, None, None)
+        if self._own_broker:
+            self.broker.__exit__(None, None, None)
 
 
 class GuardProcess:

@@ -1,5 +1,6 @@
 """Receivers of notifications on loopback: HTTP, syslog over UDP, TCP and TLS, and some that misbehave."""
 
+import json
 import socket
 import socketserver
 import ssl
@@ -52,6 +53,10 @@ class HttpReceiver:
     requests: list[Request] = field(default_factory=list)
     answer: Callable[[Request], tuple[int, dict[str, str]]] = lambda _request: (204, {})
     text: bytes = b""
+
+    def ids(self) -> list[str]:
+        """Return the ids of the events."""
+        return [json.loads(request.body)["id"] for request in tuple(self.requests)]
 
 
 @contextmanager
@@ -110,6 +115,16 @@ class SyslogReceiver:
 
     port: int = 0
     messages: list[bytes] = field(default_factory=list)
+
+    def ids(self) -> list[str]:
+        """Return the ids of the events."""
+        return [json.loads(message[message.index(b"{") :])["event"]["id"] for message in tuple(self.messages)]
+
+
+def ids_in_file(path: Path) -> list[str]:
+    """Return the ids of the events in the file of a channel."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line)["event"]["id"] for line in lines]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import psutil
+import psycopg
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -16,6 +17,7 @@ from manager.domain.signing_keys import SigningKeys
 from manager.storage.rows import SecretCipher
 from schemas import message_codes
 from schemas.keys import AgentKeys, EnrollmentToken, ManagerKeyring, derive
+from tests.support.migrated_store import address_of
 
 MAY_HOLD = {
     "manager/admin.token": {"admin token"},
@@ -60,14 +62,14 @@ class Secrets:
         self.add("enrollment secret", token.secret)
         self.add("enrollment proof key", token.proof_key)
 
-    def add_manager(self, data: Path) -> None:
-        """Know what is in a manager's data directory."""
+    def add_manager(self, data: Path, key_file: Path | None = None) -> None:
+        """Know what is in a manager's data directory, and its key file, which may be elsewhere."""
         self.add_text("admin token", (data / "admin.token").read_text().strip())
         self.add_text("observer password", (data / "observer.credential").read_text().strip().partition(":")[2])
         self.add_token((data / "enroll.token").read_text().strip())
         if (data / "broker.password").exists():
             self.add_text("broker password", (data / "broker.password").read_text().strip())
-        key = bytes.fromhex((data / "manager.key").read_text())
+        key = bytes.fromhex((key_file or data / "manager.key").read_text())
         self.add("key file", key)
         self.add("key of sealed values", derive(key, b"sealed values"))
         self.add("store key", derive(key, b"store"))
@@ -100,17 +102,17 @@ class Secrets:
         """Return which secrets stand in it."""
         return {name for form, name in self._forms.items() if form in content}
 
-    def in_files(self, home: Path, beside: dict[str, set[str]]) -> dict[str, set[str]]:
+    def in_files(self, home: Path, kept: dict[str, set[str]]) -> dict[str, set[str]]:
         """Return the files with a secret that is none of those they are there to keep.
 
         Args:
             home: what is searched, all of it.
-            beside: files that keep secrets, beside those of `MAY_HOLD`, by their path within `home`.
+            kept: the secrets of files that keep any, by their path within `home`.
         """
         spilled = {}
         for path in _files(home):
             name = str(path.relative_to(home))
-            surplus = self.found_in(path.read_bytes()) - MAY_HOLD.get(name, set()) - beside.get(name, set())
+            surplus = self.found_in(path.read_bytes()) - kept.get(name, set())
             if surplus:
                 spilled[name] = surplus
         return spilled
@@ -133,8 +135,10 @@ def open_to_others(directories: Iterable[Path]) -> set[Path]:
 
 
 def _signing_keys(data: Path, key: bytes) -> SigningKeys:
-    with closing(sqlite3.connect(data / "panguard.db")) as store:
-        (value,) = store.execute("SELECT value FROM sealed_value WHERE name = 'signing_keys'").fetchone()
+    database = address_of(data / "panguard.db")
+    connected = sqlite3.connect(data / "panguard.db") if database is None else psycopg.connect(database.url)
+    with closing(connected) as store:
+        (value,) = store.execute("SELECT value FROM sealed_value WHERE name = 'signing_keys'").fetchone()  # type: ignore[misc]
     return SigningKeys.load(SecretCipher(derive(key, b"sealed values")).decrypt(value, "signing_keys"))
 
 

@@ -1,20 +1,27 @@
-"""A manager with its broker, embedded or a Mosquitto with the shipped broker.conf, both of which can be restarted."""
+"""A manager with its broker, embedded or a Mosquitto with the shipped broker.conf, both of which can be restarted.
+
+The manager may be one of two on PostgreSQL, the one that stands by.
+"""
 
 import os
 import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.support.migrated_store import TWO_MANAGERS, WITH_TWO, deployed
 from tests.support.processes import ManagerProcess
 from tests.support.production_mosquitto import ProductionMosquitto
 
 EMBEDDED, MOSQUITTO = "embedded", "mosquitto"
 KINDS = [EMBEDDED, pytest.param(MOSQUITTO, marks=pytest.mark.mosquitto)]
 """What a test of both is parametrised with."""
+
+KINDS_AND_TWO = [*KINDS, WITH_TWO]
+"""The same for a test that also runs with two managers."""
 
 
 class Site:
@@ -41,7 +48,7 @@ class Site:
 
     def connections(self) -> int:
         """Return how often the manager has connected to its broker since its first start."""
-        return (self.manager.home / "manager.log").read_text().count("event=broker_connected")
+        return self.manager.logs().count("event=broker_connected")
 
     def end_broker(self) -> None:
         """End the broker as a crash does, with all that it kept in memory; start it again where nobody else does."""
@@ -61,14 +68,15 @@ class Site:
 
 
 @contextmanager
-def site_at(kind: str, home: Path, environment: Mapping[str, str] | None = None) -> Iterator[Site]:
-    """Start a broker of a kind with its manager."""
+def site_at(kind: str, home: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """Start a broker of a kind with its manager, or with two of them."""
     if kind == EMBEDDED:
-        with ManagerProcess(home, environment=environment) as manager:
+        with ManagerProcess(home) as manager:
             yield Site(manager, None)
         return
-    with (
-        ProductionMosquitto(home / "manager", home / "broker") as broker,
-        ManagerProcess(home, broker.url, environment) as manager,
-    ):
-        yield Site(manager, broker)
+    with ExitStack() as stack:
+        if kind == TWO_MANAGERS:
+            stack.enter_context(deployed(kind, request))
+        broker = stack.enter_context(ProductionMosquitto(home / "manager", home / "broker"))
+        manager = ManagerProcess(home, broker if kind == TWO_MANAGERS else broker.url)
+        yield Site(stack.enter_context(manager), broker)

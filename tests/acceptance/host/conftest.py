@@ -1,4 +1,7 @@
-"""A booted Debian under attack from a second network; in CI a host that cannot be booted is a failure."""
+"""A booted Debian under attack from a second network; in CI a host that cannot be booted is a failure.
+
+Not with two managers: the hosts' guards know a broker's address, and no test here is about its manager.
+"""
 
 import os
 from collections.abc import Iterator
