@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.migrated_store import each_deployment, each_system, system_of_the_run
+from tests.support.migrated_store import each_deployment, each_system, stores_of_one_test, system_of_the_run
 from tests.support.postgresql import (
     postgresql_address,
     postgresql_cluster,
@@ -22,6 +22,7 @@ __all__ = [
     "postgresql_address",
     "postgresql_cluster",
     "postgresql_empty",
+    "stores_of_one_test",
     "system_of_the_run",
 ]
 
