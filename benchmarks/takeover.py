@@ -50,6 +50,11 @@ _MIB = 1024 * 1024
 _NEVER_STALE = {"PANGUARD_STALE_AFTER": "3600", "PANGUARD_OFFLINE_AFTER": "7200"}
 """The agents send nothing, and a fleet that becomes stale within the run would be measured, too."""
 
+_ADDRESSES = """
+UPDATE agent SET
+    addresses = format('["10.%s.%s.%s/24"]', number >> 16, (number >> 8) & 255, number & 255),
+    gateways = format('["10.%s.%s.1"]', number >> 16, (number >> 8) & 255)
+"""
 _BEAT = "UPDATE agent_vitals SET heartbeat_sequence = heartbeat_sequence + 1, uptime = 1, cpu = 12.5"
 
 
@@ -106,7 +111,8 @@ def measure(agents: int, threats: int, times: int) -> list[Figure]:
         database.close()
         large = LargeStore(address, store_key, agents, threats)
         database_name = address.url.rsplit("/", 1)[1]
-        cluster.execute("ANALYZE", database_name)  # as autovacuum does within a minute
+        cluster.execute(_ADDRESSES, database_name)
+        cluster.execute("VACUUM ANALYZE", database_name)  # as autovacuum does within a minute
         leader, standby = group.add(**_NEVER_STALE), group.add(**_NEVER_STALE)
         try:
             leader.start()

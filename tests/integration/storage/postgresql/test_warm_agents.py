@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import psycopg
 import pytest
@@ -12,6 +13,7 @@ from cryptography.exceptions import InvalidTag
 
 from manager.domain.agents.agent import Agent, Door, Host, State, Vitals, credential_of
 from manager.engine.batch import Changes
+from manager.storage.postgresql import warm_agents
 from manager.storage.postgresql.address import DatabaseAddress
 from manager.storage.postgresql.connection import open_postgresql_reader, open_writer
 from manager.storage.postgresql.warm_agents import Position, WarmAgents, number_of, position_of
@@ -81,6 +83,39 @@ def test_only_what_was_written_since_is_read_again(postgresql_address: DatabaseA
         assert warm.take(store._statements) == loaded
         assert [each.vitals.uptime for each in loaded] == [1.0, 9.0]
         assert warm.is_empty
+
+
+class Watched(Statements):
+    """Statements that note, before each, the state of the session's transaction and whether it holds a snapshot."""
+
+    def __init__(self, database: Any, watcher: psycopg.Connection[Any]) -> None:
+        super().__init__(database)
+        self._session = database.connection()
+        self._watcher = watcher
+        self.held: list[tuple[Any, ...]] = []
+
+    def rows(self, name: str, params: Any = ()) -> list[tuple[Any, ...]]:
+        activity = "SELECT state, backend_xid, backend_xmin FROM pg_stat_activity WHERE pid = %s"
+        self.held += self._watcher.execute(activity, (self._session.info.backend_pid,)).fetchall()
+        self.held += self._watcher.execute(
+            "SELECT locktype FROM pg_locks WHERE pid = %s", (self._session.info.backend_pid,)
+        ).fetchall()
+        return super().rows(name, params)
+
+
+def test_a_reading_holds_no_snapshot_and_no_lock_between_its_statements(postgresql_address: DatabaseAddress) -> None:
+    """Neither VACUUM nor the leader waits for a stand-by longer than for one statement."""
+    warm = WarmAgents(bytes(32))
+    with leading(postgresql_address) as store, psycopg.connect(postgresql_address.url, autocommit=True) as watcher:
+        store.commit(Changes(agents={str(number): agent(number) for number in range(1, 8)}))
+        database = open_postgresql_reader(postgresql_address)
+        statements = Watched(database, watcher)
+        with patch.object(warm_agents, "_ROWS", 2):
+            warm.refresh(statements)
+            warm.refresh(statements)
+        database.close()
+    assert len(statements.held) >= 10
+    assert set(statements.held) == {("idle", None, None)}
 
 
 def test_a_take_over_after_rows_were_deleted_by_hand_reads_everything(postgresql_address: DatabaseAddress) -> None:
