@@ -191,7 +191,8 @@ def record_handed_over(context: Context, agent: Agent, heartbeat: AnyHttpHeartbe
     """Record a heartbeat that an ingest worker received; or with None another request, which is a sign of life too.
 
     One from before the agent signed off keeps it offline. Of a heartbeat that a later one has overtaken only the events
-    are counted.
+    are counted. A stored time that lies in the future is of another clock, or of this one before it was set back: it
+    tells no order.
 
     Args:
         context: the batch.
@@ -199,13 +200,14 @@ def record_handed_over(context: Context, agent: Agent, heartbeat: AnyHttpHeartbe
         heartbeat: its heartbeat.
         received: the receipt by the worker, by this process's clocks.
     """
-    if agent.state is State.OFFLINE and received.wall <= agent.state_since:
+    now = context.batch.now.wall
+    if agent.state is State.OFFLINE and received.wall <= agent.state_since <= now:
         context.fleet.counters["heartbeats_ignored"] += 1
         return
     _contact(context, agent, received)
     if heartbeat is None:
         return
-    if agent.last_heartbeat is None or received.wall >= agent.last_heartbeat:
+    if agent.last_heartbeat is None or not received.wall < agent.last_heartbeat <= now:
         _take_heartbeat(context, agent, heartbeat, received)
     elif heartbeat.events_processed is not None and heartbeat.events_total is None:
         agent.vitals.count_events(heartbeat.events_processed, None)
