@@ -155,7 +155,7 @@ class HttpRequests:
         """Require that the leader would hand over no policy, and learn of none in force that it does not know.
 
         To an agent that states no version the leader hands over what is urgent, once. So it gets one heartbeat of such
-        an agent after each change of its policy.
+        an agent after each change of its policy. An agent that states 0 has none, and gets what is urgent each time.
 
         Raises:
             LeaderNeeded: that is not certain.
@@ -164,9 +164,9 @@ class HttpRequests:
         is_current = (force.version, force.digest) == (policy.version, policy.digest)
         if is_current and force.blocklist_sequence >= policy.sequence and stated in {None, policy.newest}:
             return
-        if not stated and self._answered.get(agent.agent_id) == policy:
+        if stated is None and self._answered.get(agent.agent_id) == policy:
             return
-        served = None if stated else partial(self._note_answered, agent.agent_id, policy)
+        served = partial(self._note_answered, agent.agent_id, policy) if stated is None else None
         raise LeaderNeeded("the agent may lack a policy", served=served)
 
     def _note_answered(self, agent_id: str, policy: PolicyVersions) -> None:

@@ -187,6 +187,38 @@ def test_a_heartbeat_from_before_the_sign_off_keeps_nobody_online(leader: Bench,
     assert leader.fleet.registry.agents[agent].state is State.OFFLINE
 
 
+@pytest.mark.parametrize("seconds", [3600, 4])
+def test_heartbeats_count_after_the_leaders_clock_was_set_back(leader: Bench, stack: ExitStack, seconds: float) -> None:
+    """A time in the future, of a clock before its step or of the former leader, is no sign that a heartbeat is old."""
+    worker, leaving, staying = a_worker(leader, stack), registered(leader, "web-1"), registered(leader, "web-2")
+    requests = [settled(leader, agent) for agent in (leaving, staying)]
+    begun(worker)
+    leader.ask(DeregisterAgent(leaving))
+    leader.began -= seconds
+    leader.elapsed += 1
+    before = leader.fleet.registry.agents[staying].last_heartbeat
+    for request in requests:
+        only(worker.ask(request))
+    leader.elapsed += 1
+    worker.engine.step(leader.now)
+    worker.deliver_life()
+    assert leader.fleet.registry.agents[leaving].state is State.ONLINE
+    assert leader.fleet.registry.agents[staying].last_heartbeat == pytest.approx(leader.wall - 1, abs=0.01)
+    assert leader.fleet.registry.agents[staying].last_heartbeat != before
+
+
+def test_an_agent_that_states_no_policy_is_for_the_leader(leader: Bench, stack: ExitStack) -> None:
+    """An urgent policy is handed over with each heartbeat that says there is none: an answer may not have arrived."""
+    worker, agent = a_worker(leader, stack), registered(leader, "web-1")
+    leader.ask(SetPolicy(GLOBAL, {"rules": [{"type": "block_ip", "config": {"ip": SOURCE}, "enabled": True}]}, "test"))
+    request = heartbeat(agent, policyVersion=0)
+    for _ in range(2):
+        needed = needs_leader(worker.ask(request))
+        assert len(leader.ask(request).pending) == 1
+        if needed.served is not None:
+            needed.served()
+
+
 def test_what_an_agent_may_lack_is_for_the_leader(leader: Bench, stack: ExitStack) -> None:
     """After a change of the policy the leader gets heartbeats until they state it, or until it has answered once."""
     worker, stating, silent = a_worker(leader, stack), registered(leader, "web-1"), registered(leader, "web-2")
