@@ -212,6 +212,8 @@ class IngestEngine:
         is_due = now.monotonic >= self._next_life or self._life.is_full or ends
         if is_due and self._publisher.ready:
             self._next_life = now.monotonic + LIFE_INTERVAL
+            while self._life.is_full:
+                self._publisher.publish(Publication(self._life_topic, self._life.message(now, set()), qos=0))
             message = self._life.message(now, self.inbox.take_flooding(), ends=ends)
             self._publisher.publish(Publication(self._life_topic, message, qos=0))
 
@@ -343,6 +345,8 @@ class IngestEngine:
 
     def _mark_submitted(self, intake: ReportIntake, taken: Sequence[Submitted]) -> frozenset[int]:
         """Return the places of reports in HTTP requests; mark the rows whose requests state their sending time."""
+        if not taken:
+            return frozenset()
         submitted = [(report, each.is_dated) for each in taken for report in each.submission.reports]
         keys, dated = (
             {reports.report_key(report) for report, _ in submitted},

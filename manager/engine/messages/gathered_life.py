@@ -131,11 +131,10 @@ class GatheredLife:
 
     def add_contact(self, agent_id: str, now: float) -> None:
         """Add another request of an HTTP agent as a sign of life; only the time of the last one is sent."""
-        self._bytes += 0 if agent_id in self._contacts else len(agent_id)
         self._contacts[agent_id] = now
 
     def message(self, now: Instant, flooding: set[str], *, ends: bool = False) -> bytes:
-        """Return the next message, with what was added since the last one.
+        """Return the next message, with what was added since the last one; while it `is_full`, a part of that.
 
         Args:
             now: the present time.
@@ -145,8 +144,8 @@ class GatheredLife:
         self._number += 1
         head = {"number": self._number, "at": now.wall, "ends": ends, "flooding": sorted(flooding)[:_MOST_FLOODING]}
         lists = (
-            b",".join(b'["%b",%d,%b]' % (name, max(0, (now.monotonic - at) * 1000), body) for name, at, body in kind)
-            for kind in (self._signs, self._others, self._http)
+            b",".join(b'["%b",%d,%b]' % (name, max(0, (now.monotonic - at) * 1000), body) for name, at, body in taken)
+            for taken in self._take_signs()
         )
         contacts = b",".join(
             b'["%b",%d]' % (agent_id.encode(), max(0, (now.monotonic - at) * 1000))
@@ -154,8 +153,21 @@ class GatheredLife:
         )
         members = json.dumps(head).encode()[:-1], *lists, contacts
         body = b'%b,"signs":[%b],"others":[%b],"http":[%b],"contacts":[%b]}' % members
-        self._signs, self._others, self._http, self._contacts, self._bytes = [], [], [], {}, 0
+        self._contacts = {}
         return with_mac(self._key, self._topic, body)
+
+    def _take_signs(self) -> Iterator[list[tuple[bytes, float, bytes]]]:
+        """Remove and yield the heartbeats of each kind, of all together not much more than `FULL` bytes."""
+        room = FULL
+        for kind in (self._signs, self._others, self._http):
+            count = 0
+            while count < len(kind) and room > 0:
+                room -= len(kind[count][2])
+                count += 1
+            taken = kind[:count]
+            del kind[:count]
+            self._bytes -= sum(len(body) for _, _, body in taken)
+            yield taken
 
 
 def collect(context: Context, message: Inbound) -> None:

@@ -379,3 +379,39 @@ def test_a_heartbeat_of_any_shape_is_handed_over(leader: Bench, stack: ExitStack
     worker.deliver_life()
     vitals = leader.fleet.registry.agents[agent].vitals
     assert (vitals.cpu, vitals.memory, vitals.uptime, vitals.threats_detected) == (3.5, None, 61.0, 4)
+
+
+def test_many_heartbeats_at_once_are_handed_over_in_several_messages(leader: Bench, stack: ExitStack) -> None:
+    """No message is larger than its topic allows, and the leader hears every agent."""
+    worker = a_worker(leader, stack)
+    begun(worker)
+    agents = [registered(leader, f"web-{number}") for number in range(40)]
+    only(worker.ask(LearnAgent(agents[0])))
+    leader.pass_time(10)
+    sources = [{"name": "x" * 60, "state": "ok", "records": 1, "understood": 1} for _ in range(64)]
+    answers = [worker.ask(heartbeat(agent, cpu=5.0)) for agent in agents]
+    for each in answers:
+        served = needs_leader(each).served
+        assert served is not None
+        served()
+    worker.ask(*(heartbeat(agent, cpu=7.0, sources=sources) for agent in agents))
+    leader.elapsed += 1
+    worker.engine.step(leader.now)
+    sent = worker.publisher.take(WORKER_LIFE.address(worker.worker_id))
+    assert len(sent) > 1
+    assert all(len(payload) <= WORKER_LIFE.limit for payload in sent)
+    for payload in sent:
+        leader.receive(WORKER_LIFE, worker.worker_id, payload)
+    assert {leader.fleet.registry.agents[agent].vitals.cpu for agent in agents} == {7.0}
+
+
+def test_a_silent_worker_has_no_http_agent_become_stale(leader: Bench, stack: ExitStack) -> None:
+    """It may hold their heartbeats; once it is gone they age again, with their full grace."""
+    worker, agent = a_worker(leader, stack), registered(leader, "web-1")
+    begun(worker)
+    leader.pass_time(63)
+    assert leader.fleet.registry.agents[agent].state is State.ONLINE
+    leader.pass_time(80)
+    assert leader.fleet.registry.agents[agent].state is State.ONLINE
+    leader.pass_time(60)
+    assert leader.fleet.registry.agents[agent].state is State.STALE

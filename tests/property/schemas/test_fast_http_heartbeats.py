@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from schemas.decoding import decode, decode_leniently
+from schemas.decoding import DecodeError, decode, decode_leniently
 from schemas.fast_http_heartbeats import fast_http_heartbeat
 from schemas.http_agents import LARGEST_UPTIME, HttpHeartbeat
 from schemas.limits import LOGINS_IN_HEARTBEAT, MESSAGE_LIMIT
@@ -165,3 +165,20 @@ def test_a_body_over_the_limit_is_left_to_the_contract() -> None:
     assert judged(longest)
     assert not judged(longest + b" ")
     assert decode(HttpHeartbeat, longest, MESSAGE_LIMIT) == HttpHeartbeat()
+
+
+@settings(max_examples=400)
+@given(data=st.data())
+def test_what_is_handed_over_of_a_heartbeat_means_the_same(data: st.DataObject) -> None:
+    """A worker writes what it took of a heartbeat, and the leader reads it with the same values."""
+    path = data.draw(st.sampled_from(leaves(BODY)))
+    value = data.draw(st.sampled_from(VALUES) | wire.json_values.map(compact))
+    names = data.draw(st.sampled_from([{}, {"cpuUsage": 1.5}, {"memUsage": 2}, {"threatCount": 3}]))
+    body = compact(replaced({**BODY, **names}, path, MARK)).replace(json.dumps(MARK).encode(), value)
+    try:
+        taken, _ = decode_leniently(HttpHeartbeat, body, MESSAGE_LIMIT)
+    except DecodeError:
+        return
+    assert decode(HttpHeartbeat, taken.body(), 2 * MESSAGE_LIMIT) == taken
+    fast = fast_http_heartbeat(taken.body())
+    assert fast is None or same(fast, taken)
