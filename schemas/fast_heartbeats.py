@@ -7,6 +7,7 @@ for threat reports.
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Literal, Protocol
 
 import msgspec
@@ -182,5 +183,6 @@ def _is_source_in_order(source: FastSource) -> bool:
     return source.state in _STATES and (source.last_stamp is None or is_plain_time(source.last_stamp))
 
 
+@lru_cache(1024)  # a fleet has few policies
 def _is_digest(text: str) -> bool:
     return len(text) == _DIGEST_LENGTH and _find_other_than_hex(text) is None

@@ -89,12 +89,14 @@ class ClockOffset(Struct, gc=False):
         self.period_start = received
 
     def _add(self, measured: float, received: float) -> None:
-        self.smallest = min(self.smallest, measured)
+        if measured < self.smallest:
+            self.smallest = measured
         if self.period_start is None:
             self.period_start = received
         if received - self.period_start >= PERIOD:
             self.seconds, self.smallest, self.period_start = self.smallest, measured, received
-        self.seconds = measured if self.seconds is None else min(self.seconds, measured)
+        if self.seconds is None or measured < self.seconds:
+            self.seconds = measured
 
     def event_time(self, timestamp: float, received: float) -> tuple[float, bool]:
         """Return the event time of a report on the manager's clock, and whether the offset is known.
@@ -102,6 +104,9 @@ class ClockOffset(Struct, gc=False):
         Never later than `received`. It is `received`, and False, while no offset is known, and where the result would
         lie before 1970, which no correct clock shows.
         """
-        if self.seconds is None or timestamp + self.seconds < 0:
+        if self.seconds is None:
             return received, False
-        return min(timestamp + self.seconds, received), True
+        happened = timestamp + self.seconds
+        if happened < 0:
+            return received, False
+        return happened if happened < received else received, True

@@ -76,8 +76,9 @@ class Correlator:
                 changes of all tries are returned by the one that succeeds.
         """
         received = report.received
-        self._clock = max(self._clock, received)
-        done, changes = self._resume(report)
+        if received > self._clock:
+            self._clock = received
+        done, changes = self._resume(report) if self._interrupted or self._undecided else (0, [])
         late = is_late(report.event_time, received)
         for indicator in report.correlated()[done:]:
             try:

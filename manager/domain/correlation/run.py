@@ -80,7 +80,8 @@ class Run:
     def extend(self, time: float) -> None:
         """Count one more report of a complete run, which may be its last."""
         self.count += 1
-        self.last = max(self.last, time)
+        if time > self.last:
+            self.last = time
 
     @property
     def complete(self) -> bool:
@@ -136,7 +137,8 @@ class Run:
         if not one == other == agent_id or time < last or time - first > WINDOW:
             return False
         points[1] = (time, agent_id)
-        self.last = max(self.last, time)
+        if time > self.last:
+            self.last = time
         self.count += 1
         return True
 

@@ -56,7 +56,8 @@ class TimelineCache:
             timeline = group[indicator] = Timeline(indicator, threshold, max(now - MEMORY, self._forgotten))
         else:
             group.move_to_end(indicator)
-        timeline.touched = max(timeline.touched, received)
+        if received > timeline.touched:
+            timeline.touched = received
         return timeline
 
     def opened(self, indicator: Indicator, timeline: Timeline) -> None:

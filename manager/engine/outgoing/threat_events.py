@@ -1,11 +1,12 @@
 """Threat events: at most one `threats_reported` event of each organization in each second, stored with its batch."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
 
 from manager.domain.agents.agent import Agent
-from manager.domain.protection.measures import ReportedMeasure
 from manager.engine.batch import Batch, ThreatRow
 from schemas.fleet import FleetEvent
 from schemas.model import iso, utc
@@ -17,7 +18,7 @@ _LISTED = 20
 _NAME = "threats_reported"
 
 
-class _Reported(NamedTuple):
+class _Reported(Struct, frozen=True, gc=False):
     """A new threat that no event has announced yet, with the outcome of the measure against it, if there was one."""
 
     row: ThreatRow
@@ -50,7 +51,7 @@ class ThreatEvents:
         if not changes.new_threats and not self._waiting:
             return
         reported = self._waiting
-        reported += [self._reported(row, changes.measures) for row in changes.new_threats]
+        reported += self._reported(batch)
         if now.monotonic - self._last < self._interval:
             return
         self._waiting, self._last = [], now.monotonic
@@ -70,12 +71,18 @@ class ThreatEvents:
 
     def add(self, batch: Batch) -> None:
         """Add the threats of a batch that was committed without them having been announced."""
-        changes = batch.changes
-        self._waiting += [self._reported(row, changes.measures) for row in changes.new_threats]
+        self._waiting += self._reported(batch)
 
-    def _reported(self, row: ThreatRow, measures: Mapping[tuple[int, str], tuple[ReportedMeasure, float]]) -> _Reported:
-        measure = measures.get((row.agent_number, row.threat_id)) if measures else None
-        return _Reported(row, self._agent_of(row.agent_number), None if measure is None else measure[0].outcome)
+    def _reported(self, batch: Batch) -> list[_Reported]:
+        """Return the threats of a batch; most batches have no measure."""
+        changes, agent_of = batch.changes, self._agent_of
+        outcomes = {key: measure.outcome for key, (measure, _) in changes.measures.items()}
+        if not outcomes:
+            return [_Reported(row, agent_of(row.agent_number), None) for row in changes.new_threats]
+        return [
+            _Reported(row, agent_of(row.agent_number), outcomes.get((row.agent_number, row.threat_id)))
+            for row in changes.new_threats
+        ]
 
 
 _LEVELS = [each.value for each in Severity]
