@@ -65,13 +65,17 @@ class Fleet:
 
     def goes_on(self) -> None:
         """Have the guard report, and wait until that and reports of the load are stored."""
-        assert self.guard is not None
-        self._attacks += 1
-        self.guard.attacked_by(f"203.0.113.{self._attacks}")
         before = self.count("threat")
+        self.attack(1)
         eventually(lambda: self.count("threat") > before + 10, 180, "reports are stored")
+
+    def attack(self, number: int) -> None:
+        """Have the guard report so many attacks at once, and wait until they are stored."""
+        assert self.guard is not None
+        first, self._attacks = self._attacks + 1, self._attacks + number
+        self.guard.attacked_by(*(f"203.0.113.{each}" for each in range(first, first + number)))
         mine = "SELECT count(*) FROM threat WHERE source_ip LIKE '203.0.113.%'"
-        eventually(lambda: self.rows(mine) == [(self._attacks,)], 180, "the guard's report")
+        eventually(lambda: self.rows(mine) == [(self._attacks,)], 180, "the guard's reports")
 
     def check_at(self, manager: ManagerProcess) -> None:
         """Have simulations check their reports at a manager, and wait for the end of those that do so elsewhere."""
@@ -301,10 +305,27 @@ def test_a_worker_without_batches_takes_them_back(fleet: Fleet, tmp_path: Path) 
     fleet.announces()
     fleet.check_at(leader)
     within_the_window = fleet.count("dead_letter")
-    fleet.goes_on()
-    fleet.check_at(leader)
+    for _ in range(10):
+        fleet.attack(10)
     assert fleet.count("dead_letter") == within_the_window
     assert worker.stop() == 0
     fleet.announces("threats.batch")
     fleet.goes_on()
+    fleet.end()
+
+
+def test_batches_for_a_worker_that_takes_none_are_sent_again_alone(fleet: Fleet, tmp_path: Path) -> None:
+    """As in the seconds before the leader takes it back, but for good: the worker says that it has what it lacks."""
+    release = release_without_batches(tmp_path / "without", says_so=False)
+    leader, worker = fleet.add(), fleet.add(release, PANGUARD_ROLE="ingest")
+    leader.start()
+    leads(leader)
+    worker.start()
+    ingests(worker)
+    fleet.begin(leader)
+    for _ in range(20):
+        if not fleet.count("dead_letter"):
+            fleet.attack(10)
+    assert fleet.count("dead_letter") > 0
+    assert fleet.announced() == ["threats.batch"]
     fleet.end()

@@ -4,7 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
-from manager.storage.postgresql.schema_versions import newest_migration
+from manager.domain.rolling_upgrade import number_of
+from manager.storage.postgresql.schema_versions import known_migrations, newest_migration
 
 _TOP = Path(__file__).parents[2]
 _PARTS = ("panguard.py", "agent", "demo", "fence", "manager", "schemas", "simulate")
@@ -44,9 +45,11 @@ class Release:
         assert text.count(before) == 1, f"{path} has {text.count(before)} times: {before}"
         file.write_text(text.replace(before, after))
 
-    def remove_migration(self, name: str) -> None:
-        """Remove a migration."""
-        (self._home / _MIGRATIONS / f"{name}.py").unlink()
+    def remove_migrations(self, after: int) -> None:
+        """Remove the migrations behind a number."""
+        for path in (self._home / _MIGRATIONS).glob("[0-9]*.py"):
+            if number_of(path.stem) > after:
+                path.unlink()
 
     def add_migration(self, number: int, name: str, statement: str, *, oldest: int) -> None:
         """Add a migration of one statement."""
@@ -57,8 +60,7 @@ class Release:
 def release_before(home: Path) -> Release:
     """Return the release with the first two migrations: it states no migration, and refuses every newer schema."""
     release = Release(home, "0.0.9")
-    release.remove_migration("0003_store_copy")
-    release.remove_migration("0004_schema_compatibility")
+    release.remove_migrations(2)
     release.change("manager/storage/postgresql/migrate.py", "        _refuse_incomplete_copy(database)\n", "")
     release.change(_LEASE, "features, role, migration, seen_at)", "features, role, seen_at)")
     release.change(
@@ -80,7 +82,7 @@ def next_release(home: Path) -> Release:
     """Return a release whose migration adds a column, which it writes with each report, and that has a feature more."""
     release = Release(home, "7.0.0")
     expand = "ALTER TABLE threat ADD COLUMN stored_by text NOT NULL DEFAULT ''"
-    release.add_migration(newest_migration() + 1, "stored_by", expand, oldest=2)
+    release.add_migration(newest_migration() + 1, "stored_by", expand, oldest=known_migrations()[-1].oldest)
     release.change(_RULES, "FEATURES = (FEATURE,)", 'FEATURES = (FEATURE, "threats.next")')
     release.change(
         "manager/storage/postgresql/reports.py",
@@ -99,9 +101,10 @@ def release_after_next(home: Path) -> Release:
     return release
 
 
-def release_without_batches(home: Path) -> Release:
-    """Return a release that takes each report in a message of its own."""
+def release_without_batches(home: Path, *, says_so: bool = True) -> Release:
+    """Return a release that takes each report in a message of its own, whether it says so or not."""
     release = Release(home, "0.0.8")
-    release.change(_RULES, "FEATURES = (FEATURE,)", "FEATURES: tuple[str, ...] = ()")
+    if says_so:
+        release.change(_RULES, "FEATURES = (FEATURE,)", "FEATURES: tuple[str, ...] = ()")
     release.change("schemas/report_batches.py", "    return payload.startswith(_HEAD)\n", "    return False\n")
     return release

@@ -181,6 +181,7 @@ def test_a_migration_waits_for_a_lock_in_short_turns(postgresql_address: Databas
         thread.start()
         with psycopg.connect(postgresql_address.url, autocommit=True) as other:
             waiting = "SELECT FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted"
+            other.execute("SET lock_timeout = '60s'")
             for turn in range(2):
                 eventually(lambda: other.execute(waiting).fetchall(), what="the migration waits")
                 other.execute("INSERT INTO meta (key, value) VALUES (%s, '')", (f"turn {turn}",))
