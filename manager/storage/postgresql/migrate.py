@@ -7,9 +7,9 @@ from typing import Any
 
 import psycopg
 import structlog
-from peewee import DatabaseError
+from peewee import DatabaseError, InterfaceError
 from playhouse.migrations import Runner
-from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
+from psycopg.errors import DeadlockDetected, IdleInTransactionSessionTimeout, LockNotAvailable, QueryCanceled
 
 from manager.domain.rolling_upgrade import LiveManager, Migration, SchemaRefused, pending_migrations
 from manager.errors import SetupError
@@ -38,12 +38,23 @@ LOCK_PATIENCE = 60.0
 
 _PAUSE = 1.0
 STATEMENT_LIMIT = 10.0
-"""Seconds that a statement of a migration may take while other managers work with its tables."""
+"""Seconds that a statement of a migration may take while other managers work with its tables, and that it may let pass
+between two statements, as one that is stopped does."""
+
+TURN_PATIENCE = 300.0
+"""Seconds for which a program waits for another one that migrates the database."""
+
+_TURN_LOOK = 0.2
 
 _OPEN_TRANSACTIONS = """
 SELECT format('%s (process %s)', coalesce(nullif(application_name, ''), usename), pid) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND clock_timestamp() - xact_start > interval '1 second'
 ORDER BY xact_start LIMIT 3
+"""
+_MIGRATING_NOW = """
+SELECT format('process %%s from %%s', pid, coalesce(host(client_addr), 'the server''s host'))
+FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND granted AND datname = current_database()
 """
 
 
@@ -62,10 +73,31 @@ def migrate_postgresql(address: DatabaseAddress) -> list[str]:
 
 @contextmanager
 def migrations_locked(database: PostgresqlStore) -> Iterator[None]:
-    """Wait until no other program migrates the database, and keep others away; the lock ends with the connection."""
-    database.connection().execute("SELECT pg_advisory_lock(%s, %s)", (LOCKS, _MIGRATION_LOCK))
+    """Wait until no other program migrates the database, and keep others away; the lock ends with the connection.
+
+    Raises:
+        SetupError: another program has the lock, and keeps it.
+    """
+    _wait_for_turn(database)
     yield
     database.connection().execute("SELECT pg_advisory_unlock(%s, %s)", (LOCKS, _MIGRATION_LOCK))
+
+
+def _wait_for_turn(database: PostgresqlStore) -> None:
+    until, is_told = time.monotonic() + TURN_PATIENCE, False
+    lock = LOCKS, _MIGRATION_LOCK
+    while database.connection().execute("SELECT pg_try_advisory_lock(%s, %s)", lock).fetchone() != (True,):
+        holder = ", ".join(name for (name,) in database.connection().execute(_MIGRATING_NOW, lock)) or "it has ended"
+        if time.monotonic() >= until:
+            raise SetupError(
+                f"another program has kept the database {database.address} locked for migrations for more than"
+                f" {TURN_PATIENCE:g} s ({holder}): start this one again after its end; if it is stopped or hangs,"
+                " end it first, by pg_terminate_backend() with the number of the process"
+            )
+        if not is_told:
+            log.info("migration_of_another_program_awaited", holder=holder)
+            is_told = True
+        time.sleep(_TURN_LOOK)
 
 
 def apply_migrations(database: PostgresqlStore, *, allows_newer: bool = True) -> list[str]:
@@ -100,13 +132,16 @@ def _apply(database: PostgresqlStore, runner: Runner, migration: Migration, mana
     """Apply one migration; again while other transactions keep its tables locked.
 
     Raises:
-        SetupError: they kept them, or a statement took too long beside other managers.
+        SetupError: they kept them, the migration took too long beside other managers, or its connection was lost.
     """
+    connection = database.connection()
     until = time.monotonic() + LOCK_PATIENCE
     while True:
         try:
             _apply_at_once(database, runner, migration, is_bounded=bool(managers))
-        except (psycopg.Error, DatabaseError) as error:
+        except (psycopg.Error, DatabaseError, InterfaceError) as error:
+            if connection.closed:
+                raise SetupError(_lost(migration, error)) from error
             if managers and _is_caused_by(error, QueryCanceled):
                 raise SetupError(
                     f"the migration {migration.name} has a statement that takes more than {STATEMENT_LIMIT:g} s here,"
@@ -133,9 +168,23 @@ def _apply_at_once(database: PostgresqlStore, runner: Runner, migration: Migrati
         connection = database.connection()
         connection.execute(f"SET LOCAL lock_timeout = {LOCK_WAIT * 1000:.0f}".encode())
         if is_bounded:
-            connection.execute(f"SET LOCAL statement_timeout = {STATEMENT_LIMIT * 1000:.0f}".encode())
+            for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                connection.execute(f"SET LOCAL {name} = {STATEMENT_LIMIT * 1000:.0f}".encode())
         runner.up(migration.name)
         require_knowledge(connection, migration)
+
+
+def _lost(migration: Migration, error: BaseException) -> str:
+    """Return why a migration ended whose connection was lost."""
+    if _is_caused_by(error, IdleInTransactionSessionTimeout):
+        return (
+            f"the migration {migration.name} stood still for more than {STATEMENT_LIMIT:g} s, in which managers that"
+            " work would wait for its tables, so the server ended it; it has changed nothing: start this one again"
+        )
+    return (
+        f"the connection to the database was lost in the migration {migration.name}, which was applied as a whole or"
+        f" not at all ({error}): start this one again"
+    )
 
 
 def _open_transactions(database: PostgresqlStore) -> str:

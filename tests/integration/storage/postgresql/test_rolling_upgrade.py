@@ -219,3 +219,77 @@ def test_a_migration_that_would_hold_managers_up_is_refused_beside_them(
         migrate_postgresql(postgresql_address)
     assert "later" not in columns(postgresql_address, "meta")
     assert migrate_postgresql(postgresql_address) == [name]
+
+
+STANDING_STILL = """
+import time
+from pathlib import Path
+
+OLDEST = 2
+
+
+def up(_migrator, db):
+    db.connection().execute("ALTER TABLE meta ADD COLUMN later text")
+    while not Path(__file__).with_suffix(".goes_on").exists():
+        time.sleep(0.02)
+    db.connection().execute("SELECT 1")
+"""
+
+
+def test_a_migration_that_stands_still_lets_go_of_its_tables(
+    postgresql_address: DatabaseAddress, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is stopped, or whose host has vanished, in the middle does not hold managers up for ever."""
+    monkeypatch.setattr(migrate, "STATEMENT_LIMIT", 0.5)
+    name, refusals = f"{NEXT:04}_later", list[str]()
+    (directory / f"{name}.py").write_text(STANDING_STILL)
+
+    def start() -> None:
+        try:
+            migrate_postgresql(postgresql_address)
+        except SetupError as refusal:
+            refusals.append(str(refusal))
+
+    thread = threading.Thread(target=start)
+    holds = "SELECT FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation = 'meta'::regclass"
+    with (
+        living(postgresql_address, NEXT - 1),
+        psycopg.connect(postgresql_address.url, autocommit=True) as other,
+    ):
+        thread.start()
+        try:
+            eventually(lambda: other.execute(holds).fetchall(), what="the migration has the table")
+            other.execute("SET lock_timeout = '60s'")
+            other.execute("INSERT INTO meta (key, value) VALUES ('meanwhile', '')")
+        finally:
+            (directory / f"{name}.goes_on").touch()
+            thread.join(60)
+    assert len(refusals) == 1
+    assert f"the migration {name} stood still for more than 0.5 s" in refusals[0]
+    assert "later" not in columns(postgresql_address, "meta")
+    assert migrate_postgresql(postgresql_address) == [name]
+
+
+def test_a_migration_whose_connection_is_lost_says_so(postgresql_address: DatabaseAddress, directory: Path) -> None:
+    """The start ends with what to do, and the next one applies the migration."""
+    ending = "ALTER TABLE meta ADD COLUMN later text; SELECT pg_terminate_backend(pg_backend_pid())"
+    name = add(directory, NEXT, ending, 2)
+    with pytest.raises(SetupError, match=rf"the connection .* was lost in the migration {name}.*start this one again"):
+        migrate_postgresql(postgresql_address)
+    assert "later" not in columns(postgresql_address, "meta")
+    add(directory, NEXT, "ALTER TABLE meta ADD COLUMN later text", 2)
+    assert migrate_postgresql(postgresql_address) == [name]
+
+
+def test_a_program_that_keeps_the_lock_of_migrations_is_named(
+    postgresql_address: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start waits for another one's migrations; where these never end, it says which process has the lock."""
+    monkeypatch.setattr(migrate, "TURN_PATIENCE", 1.0)
+    with migrating(postgresql_address) as database, migrate.migrations_locked(database):
+        number = database.connection().info.backend_pid
+        with pytest.raises(
+            SetupError, match=rf"another program has kept .* locked .* \(process {number} from 127.0.0.1\)"
+        ):
+            migrate_postgresql(postgresql_address)
+    assert migrate_postgresql(postgresql_address) == []
