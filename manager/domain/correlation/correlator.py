@@ -180,7 +180,7 @@ class Correlator:
             timeline.fork()
         if not timeline.can_place(time):
             self._loader.load_around(timeline, time)
-        if late:
+        if late or is_late(time, self._clock):  # received in time, and decided long after: no leader was there
             timeline.hold = self._clock + MEMORY
         placement = timeline.place(time, agent_id, late=late, clock_unknown=not report.event_time_trusted)
         undecided, actionable = self._undecided.pop(indicator, (None, ())) if self._undecided else (None, ())

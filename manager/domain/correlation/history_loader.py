@@ -67,6 +67,14 @@ class HistoryLoader:
         self.count += 1
         if not timeline.counts_only:
             self._load_incidents(timeline, start)
+        before = [run.copy() for run in timeline.runs]
+        try:
+            return self._load_reports(timeline, start, near)
+        except BaseException:  # the store failed between two reports: the same ones are loaded again, and count once
+            timeline.runs = before
+            raise
+
+    def _load_reports(self, timeline: Timeline, start: float, near: float) -> set[str]:
         agents: set[str] = set()
         for gap_start, gap_end in reversed((*timeline.gaps(start, timeline.floor),)):
             for report in self._history.reports(timeline.indicator, gap_start, gap_end):

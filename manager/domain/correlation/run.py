@@ -55,6 +55,12 @@ class Run:
         run.earlier = None if self.earlier is None else self.earlier.copy()
         return run
 
+    def copy(self) -> "Run":
+        """Return a copy with the same incident."""
+        run = self.fork()
+        run.incident = self.incident
+        return run
+
     def shift(self, seconds: float) -> None:
         """Move all times by a step of the manager's clock."""
         self.first += seconds
