@@ -119,8 +119,8 @@ def _locked(data_directory: Path, key_file: Path | None) -> Iterator[DataDirecto
             yield data
     except DataDirectoryInUse as error:
         raise SetupError(
-            f"a manager runs on {data_directory}: stop it by `panguard manager stop`, run this again, start Mosquitto,"
-            " and then start the manager"
+            f"a manager runs on {data_directory}: stop it by `panguard manager stop --data-dir {data_directory}`,"
+            " run this again, start Mosquitto, and then start the manager"
         ) from error
 
 

@@ -54,6 +54,9 @@ class ConnectAttempt:
         except ssl.SSLCertVerificationError as error:
             remedy = "its authority's certificate in PANGUARD_BROKER_CA_FILE"
             self.error = refusal(str(address), error.verify_code, error.verify_message, remedy)
+        except TimeoutError:
+            seconds = f"{self.client.connect_timeout:g} s"
+            self.error = f"it neither takes a connection nor answers its TLS handshake within {seconds}"
         except (OSError, ValueError) as error:
             self.error = str(error)
         except Exception:

@@ -145,7 +145,7 @@ class MemberProcess:
             self.follow_certificates()
             if not announced and self.keeper.leader() is not None:
                 announced = True
-                log.info("standing_by", leader=_hostname(self.keeper))
+                log.info("standing_by", leader=_leader(self.keeper))
                 self.announce(ready)
             self._warm.tick(lambda: not self._stopping)
             self._wait(lambda: self.keeper.tenure is not None, 0.5)
@@ -355,6 +355,6 @@ def _broker(settings: Settings) -> str:
     return settings.broker if settings.broker == EMBEDDED else settings.broker.rpartition("@")[2]
 
 
-def _hostname(keeper: LeaseKeeper) -> str | None:
+def _leader(keeper: LeaseKeeper) -> str | None:
     leader = keeper.leader()
-    return None if leader is None else leader.hostname
+    return None if leader is None else leader.address or leader.hostname

@@ -66,9 +66,9 @@ def moved_sentence(path: Path, move: Move) -> str:
     """Return the error message for a moved store."""
     at = datetime.fromtimestamp(move.at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return (
-        f"the store {path} was moved to {move.database} on {at}, and takes nothing more: start the manager with"
-        f" --database {move.database} and the same key file; if that was not started yet, `panguard manager migrate`"
-        " with the same --to says whether the move is complete"
+        f"the store {path} was moved to {move.database} on {at}, and takes nothing more: start the manager, and give"
+        f" commands that open its store, with --database {move.database} and the same key file; if no manager was"
+        " started on it yet, `panguard manager migrate` with the same --to says whether the move is complete"
     )
 
 

@@ -99,6 +99,7 @@ async def overview(services: WithServices, caller: ScopedViewer) -> Response:
             "refusedRegistrations": [_refused(host) for host in refused[:_REFUSED_SHOWN]],
             "certificates": services.certificates(now) if organizations is None else [],
             "warnings": services.warnings() if organizations is None else [],
+            "notReady": services.not_ready(),
             "uptimeMs": round(services.uptime * 1000),
             **({"group": services.group()} if services.group is not None and organizations is None else {}),
         }

@@ -1,5 +1,7 @@
 """`panguard manager broker`: prepares a Mosquitto broker."""
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -70,7 +72,8 @@ def init(
         "database": database,
         "database_password_file": database_password_file,
     }
-    settings = configuration(typed_options(context, given), None).settings
+    options = typed_options(context, given)
+    settings = configuration(options, None).settings
     try:
         done = prepare(
             settings.data_dir,
@@ -101,5 +104,11 @@ def init(
         print_lines("It listens on loopback only: for TLS run `panguard manager certs init` first.")
     print_lines(
         f"Start it:      cd {done.directory} && mosquitto -c broker.conf",
-        f"The manager:   panguard manager start --broker {done.url}",
+        f"The manager:   {_start_command(options, done.url)}",
     )
+
+
+def _start_command(options: Mapping[str, object], broker: str) -> str:
+    """Return the command that starts the manager of this store at the broker, with the options that this one had."""
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    return shlex.join(["panguard", "manager", "start", *words, "--broker", broker])

@@ -58,7 +58,10 @@ def rotate(
     try:
         done = rotate_key_file(settings.data_dir, settings.key_file, settings.store, dry_run=dry_run)
     except DataDirectoryInUse as error:
-        sentence = f"a manager runs on {settings.data_dir}: stop it by `panguard manager stop`, and run this again"
+        sentence = (
+            f"a manager runs on {settings.data_dir}: stop it by `panguard manager stop --data-dir {settings.data_dir}`,"
+            " and run this again"
+        )
         raise CommandFailed(ExitCode.CONFLICT, sentence) from error
     except SetupError as error:
         raise CommandFailed(ExitCode.FAILURE, str(error)) from error

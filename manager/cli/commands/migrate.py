@@ -98,7 +98,10 @@ def _run(
         retention = settings.threat_retention
         return move_store(directory, key_file, address, watch, retention=retention, replacing=replacing)
     except DataDirectoryInUse as error:
-        sentence = f"a manager runs on {settings.data_dir}: stop it by `panguard manager stop`, and run this again"
+        sentence = (
+            f"a manager runs on {settings.data_dir}: stop it by `panguard manager stop --data-dir {settings.data_dir}`,"
+            " and run this again"
+        )
         raise CommandFailed(ExitCode.CONFLICT, sentence) from error
     except TargetTaken as error:
         raise CommandFailed(ExitCode.CONFLICT, str(error)) from error

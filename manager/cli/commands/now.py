@@ -90,6 +90,7 @@ def _situation(client: "ManagerClient", at: datetime, write: Callable[..., str])
         "heldBack": overview["heldBack"],
         "refusedRegistrations": overview["refusedRegistrations"],
         "warnings": overview["warnings"],
+        "notReady": overview.get("notReady"),
         "mutes": [
             {**each, "unmute": write("notifications", "unmute", each["id"])}
             for each in client.get("/api/notifications/mutes")
@@ -175,6 +176,7 @@ def _print(situation: "Record", at: datetime, limit: int) -> None:
     elif responses["simulation"]:
         print_indented(Text("Automatic response is only simulated.", "bold yellow"))
     print_indented(
+        *([f"Not ready: {situation['notReady']}"] if situation["notReady"] else []),
         *(f"Warning: {sentence}" for sentence in situation["warnings"]),
         *_section(f"New incidents in {_NEW}", situation["newIncidents"], lambda each: _incident(each, at), limit),
         *_section("Blocks decided", situation["blocks"], _block, limit),

@@ -39,6 +39,13 @@ def _held_back(record: "Record", now: datetime) -> str:
     return f"Held back       {record['hostname']} ({record['agentId']}): {record['waiting']} reports wait, {since}"
 
 
+def _manager(url: str, overview: "Record") -> str:
+    """Return the line on the manager that was asked; of several, the leader has answered, and the uptime is its own."""
+    if overview.get("group") is not None:
+        return f"Manager         {url}"
+    return f"Manager         {url}, up {overview['uptimeMs'] // 1000} s"
+
+
 def _managers(group: "Record | None", now: datetime) -> list[str]:
     """Return the lines on the managers of the database; none where the store has one manager."""
     if group is None:
@@ -49,11 +56,12 @@ def _managers(group: "Record | None", now: datetime) -> list[str]:
         since = f"since {leader['since']}, {ago(leader['since'], now)}"
         lines = [f"Leader          {_place(leader)}, {leader['version']}, {since}"]
     others = [each for each in group["managers"] if each["role"] != "leader"]
-    lines += [
+    if not any(each["role"] == "standby" for each in others):
+        lines.append("Standby         none: nobody takes over if the leader ends")
+    return lines + [
         f"{each['role'].capitalize():<16}{_place(each)}, {each['version']}, {each['behindSeconds']:g} s behind"
         for each in others
     ]
-    return lines if others else [*lines, "Standby         none: nobody takes over if the leader ends"]
 
 
 def _place(manager: "Record") -> str:
@@ -67,7 +75,8 @@ def _lines(url: str, overview: "Record", now: datetime) -> list[str]:
     severities = ", ".join(f"{today[name]} {name}" for name in ("critical", "high", "medium", "low") if today[name])
     stale = [agent for agent in overview["agents"] if agent["status"] == "stale"]
     lines = [
-        f"Manager         {url}, up {overview['uptimeMs'] // 1000} s",
+        _manager(url, overview),
+        *([f"Not ready       {overview['notReady']}"] if overview.get("notReady") else []),
         f"Total agents    {overview['totalAgents']}",
         f"Online          {overview['onlineAgents']}",
         f"Stale           {overview['staleAgents']}",

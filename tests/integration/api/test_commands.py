@@ -205,6 +205,14 @@ def test_status_shows_the_fleet_as_the_documentation_does(
     assert terminal.records("status")["staleAgents"] == 1
 
 
+def test_status_and_now_say_why_the_manager_is_not_ready(served: Served, terminal: Terminal) -> None:
+    """Both have the reason of `/health/ready` in a line of its own near the top, and nothing where it is ready."""
+    assert "Not ready" not in terminal.ok("status") + terminal.ok("now")
+    served.not_ready = "the broker is not connected"
+    assert terminal.ok("status").splitlines()[1] == "Not ready       the broker is not connected"
+    assert terminal.ok("now").splitlines()[0] == "Not ready: the broker is not connected"
+
+
 def test_threats_are_listed_by_an_agents_id_or_hostname(
     served: Served, admin: httpx2.Client, terminal: Terminal
 ) -> None:

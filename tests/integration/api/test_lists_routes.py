@@ -180,6 +180,13 @@ def test_readiness_says_why_not(served: Served) -> None:
         assert anybody.get("/health/live").status_code == 200
 
 
+def test_the_overview_says_why_the_manager_is_not_ready(served: Served, admin: httpx2.Client) -> None:
+    """Who looks at the fleet sees by the same request that its reports do not arrive; null while they do."""
+    assert admin.get("/api/overview").json()["data"]["notReady"] is None
+    served.not_ready = "the broker is not connected"
+    assert admin.get("/api/overview").json()["data"]["notReady"] == "the broker is not connected"
+
+
 def test_the_counts_of_mqtt_agents_are_their_threats(served: Served, admin: httpx2.Client) -> None:
     """Their heartbeats have no counts: each stored threat counts once, and each action that was carried out."""
     agent = served.enroll("srv-01")

@@ -39,7 +39,9 @@ def test_a_command_on_a_moved_store_says_where_it_is(moved: Path) -> None:
     """The rotation of the key file opens the store like a start does."""
     (moved.parent / "manager.key").write_text("00" * 32)
     (moved.parent / "manager.key").chmod(0o600)
-    with pytest.raises(SetupError, match=r"start the manager with --database postgresql://panguard@db\.example"):
+    with pytest.raises(
+        SetupError, match=r"commands that open its store, with --database postgresql://panguard@db\.example"
+    ):
         rotate_key_file(moved.parent, None)
 
 
