@@ -207,6 +207,7 @@ class PeeweeStore:
         finally:
             if not is_committed:
                 self._organizations.clear()
+                self._projections.forget_recent()
             self._hand_over.end(is_committed=is_committed)
         _forget_stored(changes)
         self._backend.after_commit()

@@ -74,6 +74,10 @@ class Projections:
             self._take_in(name, first, progress[name])
         self._recent.forget_up_to(min(progress.values()))
 
+    def forget_recent(self) -> None:
+        """Forget the threats in memory: a transaction was rolled back, and some of them may not be stored."""
+        self._recent.clear()
+
     def before_prune(self, last: int) -> None:
         """Add the threats up to a sequence to the counts, before the threats are deleted; indexes skip them."""
         lowest, _ = self._extent()

@@ -28,7 +28,7 @@ class RecentThreats:
     def add(self, rows: Sequence[ThreatRow], inserted: int, last: int) -> None:
         """Add the threats of a commit; if not every row became one, nothing is known of their sequences.
 
-        Sequences that do not follow on those in memory, as after a commit that was rolled back, replace them.
+        Sequences that do not follow on those in memory, as where another process stored some, replace them.
 
         Args:
             rows: the rows in the order in which they were inserted.
@@ -51,6 +51,10 @@ class RecentThreats:
         """Return the threats from one sequence to another, both included; None if not all of them are here."""
         start, end = first - self._first, last - self._first + 1
         return self._threats[start:end] if 0 <= start < end <= len(self._threats) else None
+
+    def clear(self) -> None:
+        """Drop all threats. On PostgreSQL those that follow on a rolled back commit follow on its sequences, too."""
+        self._threats.clear()
 
     def forget_up_to(self, last: int) -> None:
         """Drop the threats up to a sequence."""
