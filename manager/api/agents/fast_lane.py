@@ -217,7 +217,7 @@ class FastLane:
     def keep(self, data: bytes, request: FastRequest) -> None:
         """Keep the head of a request that was the whole of `data`, unless it was refused or passed on at once."""
         if not request.more_body and not request.done() and request.render is not None:
-            self._known.keep(data, request.head)
+            self._known.keep(data, request.head.agent_id, request.head)
 
     def serve(self, request: FastRequest) -> None:
         """Submit the command of a complete request; its answer follows the commit."""

@@ -12,7 +12,11 @@ HEAD_LIMIT = 2048
 """The largest head that is kept, in bytes."""
 
 HEADS_KEPT = 16_384
-"""The number of heads that are kept; then the oldest go. An agent has two, for heartbeats and for events."""
+"""The number of heads that are kept; then those of the agent that was first known longest ago go."""
+
+HEADS_OF_AGENT = 4
+"""The number of heads of one agent that are kept; then its oldest goes. It needs two, for heartbeats and for events.
+One that varies its heads, or whose proxy does, so displaces no others and fills no memory."""
 
 BODY_LIMIT = 32 * 1024
 """The maximum body size in the fast lane, in bytes; the application serves requests with larger bodies."""
@@ -32,16 +36,35 @@ class KnownHeads(Generic[T]):
 
     def __init__(self, most: int = HEADS_KEPT) -> None:
         self._heads: dict[bytes, T] = {}
+        self._of_agents: dict[str, list[bytes]] = {}
         self._most = most
 
-    def keep(self, data: bytes, head: T) -> None:
-        """Keep what was made of the head of the one request that is the whole of `data`, if it can be found again."""
+    def keep(self, data: bytes, agent_id: str, head: T) -> None:
+        """Keep what was made of the head of the one request that is the whole of `data`, if it can be found again.
+
+        Args:
+            data: the request.
+            agent_id: its sender.
+            head: what was made of its head.
+        """
         found = _split(data)
         if found is None or not _begins_with_length(data):
             return
-        if len(self._heads) >= self._most and found[0] not in self._heads:
-            del self._heads[next(iter(self._heads))]
+        if found[0] not in self._heads:
+            self._add(found[0], agent_id)
         self._heads[found[0]] = head
+
+    def _add(self, key: bytes, agent_id: str) -> None:
+        """Make room for a new head of an agent."""
+        own = self._of_agents.get(agent_id, [])
+        if len(own) >= HEADS_OF_AGENT:
+            del self._heads[own.pop(0)]
+        elif len(self._heads) >= self._most:
+            for other in self._of_agents.pop(next(iter(self._of_agents))):
+                del self._heads[other]
+            own = self._of_agents.get(agent_id, [])
+        own.append(key)
+        self._of_agents[agent_id] = own
 
     def find(self, data: bytes) -> tuple[T, bytes] | None:
         """Return head and body of the request in `data`, if that is a known head and exactly its body; else None."""

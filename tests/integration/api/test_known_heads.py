@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from manager.api.agents.known_heads import BODY_LIMIT, HEAD_LIMIT, KnownHeads
+from manager.api.agents.known_heads import BODY_LIMIT, HEAD_LIMIT, HEADS_OF_AGENT, KnownHeads
 from manager.api.serving.http_connection import HttpConnection
 from tests.integration.api.served import LOOPBACK, HttpAgent, Served
 from tests.integration.api.test_fast_lane import connected
@@ -169,7 +169,7 @@ _HEAD = (
 
 def _kept(data: bytes) -> KnownHeads[str]:
     heads: KnownHeads[str] = KnownHeads()
-    heads.keep(data, "the head")
+    heads.keep(data, "a", "the head")
     return heads
 
 
@@ -221,10 +221,40 @@ def test_a_long_body_or_head_is_the_parsers() -> None:
     assert _kept(long).find(long) is None
 
 
-def test_the_oldest_heads_go() -> None:
+def test_the_heads_of_the_agent_known_longest_go() -> None:
     """The number of kept heads has a bound."""
-    heads: KnownHeads[int] = KnownHeads(most=2)
-    sent = [_HEAD.replace(b"agents/a", b"agents/%d" % number) + b"{}" for number in range(3)]
+    heads: KnownHeads[int] = KnownHeads(most=3)
+    sent = [_HEAD.replace(b"agents/a", b"agents/%d" % number) + b"{}" for number in range(4)]
     for number, data in enumerate(sent):
-        heads.keep(data, number)
-    assert [heads.find(data) for data in sent] == [None, (1, b"{}"), (2, b"{}")]
+        heads.keep(data, str(number // 2), number)
+    assert [heads.find(data) for data in sent] == [None, None, (2, b"{}"), (3, b"{}")]
+
+
+def test_an_agent_that_varies_its_heads_displaces_no_others() -> None:
+    """Of one agent the last few heads are kept, those of others and what was made of them stay."""
+    heads: KnownHeads[int] = KnownHeads(most=2 * HEADS_OF_AGENT)
+    sent = [_HEAD.replace(b"X: C", b"X: %d C" % number) + b"{}" for number in range(20)]
+    heads.keep(_HEAD + b"{}", "quiet", -1)
+    for number, data in enumerate(sent):
+        heads.keep(data, "loud", number)
+        heads.keep(data, "loud", number)
+    assert heads.find(_HEAD + b"{}") == (-1, b"{}")
+    known = [number for number, data in enumerate(sent) if heads.find(data) is not None]
+    assert known == list(range(20 - HEADS_OF_AGENT, 20))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=60), st.integers(1, 9))
+def test_heads_have_a_bound_in_all_and_for_each_agent(kept: list[tuple[int, int]], most: int) -> None:
+    """Whatever comes in whatever order, the head that came last is known, and no more heads than the bounds."""
+    heads: KnownHeads[tuple[int, int]] = KnownHeads(most=most)
+    every = {
+        (agent, number): _HEAD.replace(b"X: C", b"X: %d %d C" % (agent, number)) + b"{}"
+        for agent in range(4)
+        for number in range(10)
+    }
+    for agent, number in kept:
+        heads.keep(every[agent, number], str(agent), (agent, number))
+        known = [each for each, data in every.items() if heads.find(data) is not None]
+        assert (agent, number) in known
+        assert len(known) <= most
+        assert all(sum(each[0] == one for each in known) <= HEADS_OF_AGENT for one in range(4))
