@@ -31,6 +31,7 @@ from manager.domain.rolling_upgrade import FEATURES
 from manager.domain.signing_keys import SigningKeys
 from manager.domain.store_history import StoreHistory
 from manager.domain.user_names import UserNames
+from manager.engine.agent_index import index_of, state_addresses
 from manager.engine.outgoing.retained_clearing import RetainedClearing
 from manager.engine.policies.blocklist_messages import stored_lifts, stored_never_lists, stored_sequences
 from manager.engine.ports import Snapshot, StoredPolicy
@@ -166,13 +167,14 @@ class Fleet:
         self.tokens = {token.token_id: token for token in snapshot.tokens}
         self.access.load(snapshot.access)
         self.sessions.load(snapshot.sessions)
+        index = snapshot.index or index_of(snapshot.agents)
+        self.registry.adopt(index.registry)
+        self.addresses.adopt(index.addresses)
         self.registry.reserve_numbers(snapshot.highest_agent_number)
         for removed in snapshot.removed_agents:
             self.registry.record_removed(*removed)
         for agent in snapshot.agents:
-            self.registry.load(agent)
             self.liveness.watch(agent)
-            self.set_addresses(agent)
         incidents = list(incidents)
         self.responder.load(snapshot.entries, snapshot.responses, incidents, self.facts(now), now - pending_step)
         organizations = {incident.id: incident.organization_id for incident in incidents}
@@ -248,9 +250,7 @@ class Fleet:
 
     def set_addresses(self, agent: Agent) -> None:
         """Set an agent's own addresses and gateways; these are never blocked."""
-        host = agent.host
-        own = [*host.addresses, *([host.ip] if host.ip else [])]
-        self.addresses.set(agent.agent_id, agent.organization_id, host.correlation_site, own, host.gateways)
+        state_addresses(self.addresses, agent)
 
     def _restore_organization_response(self, meta: Mapping[str, str]) -> None:
         stored = meta.get(ORGANIZATION_RESPONSE)

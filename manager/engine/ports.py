@@ -14,6 +14,7 @@ from manager.domain.policies.fleet_policies import Revision, Scope, Sections
 from manager.domain.response import EmergencyEntry, Response
 from manager.domain.response.evidence_index import Observed
 from manager.domain.response.manual_blocks import ManualBlock
+from manager.engine.agent_index import AgentIndex
 from manager.engine.batch import Changes, Publication, Recognition, ThreatRow
 
 
@@ -48,6 +49,8 @@ class Snapshot:
     meta: Mapping[str, str] = field(default_factory=dict)
     timeline: str = ""
     """The history of the database: another one after a fail-over; empty where there is but one."""
+    index: AgentIndex | None = field(default=None, compare=False)
+    """The indexes of exactly these agents, if they were built before."""
 
 
 class StoreSizes(NamedTuple):

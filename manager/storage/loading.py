@@ -12,6 +12,7 @@ from manager.domain.agents.agent import Agent
 from manager.domain.agents.registry import RemovedAgent
 from manager.domain.console_sessions import ConsoleSession
 from manager.domain.policies.fleet_policies import Scope, Sections, check_shape
+from manager.engine.agent_index import AgentIndex
 from manager.engine.ports import Snapshot, StoredPolicy
 from manager.storage.health import StoreHealth
 from manager.storage.responses import StoredResponses
@@ -57,7 +58,7 @@ class StateLoader:
         """
         rows = self.statements.rows
         with self.health.content("agent"):
-            agents, agents_locked = self._agents(warm)
+            agents, agents_locked, index = self._agents(warm)
         with self.health.content("enrollment_token"):
             tokens, tokens_locked = _decoded_rows(self.token_rows.to_token, rows("tokens.load"))
         if agents_locked or tokens_locked:
@@ -72,6 +73,7 @@ class StateLoader:
         revision = meta.get("fleet_revision")
         return Snapshot(
             agents=agents,
+            index=index,
             removed_agents=[
                 (organization_id, hostname, RemovedAgent(sent_at, bytes(digest), removed_at))
                 for organization_id, hostname, sent_at, digest, removed_at in rows("agents.load_removed")
@@ -94,14 +96,14 @@ class StateLoader:
             ],
         )
 
-    def _agents(self, warm: "WarmAgents | None") -> tuple[list[Agent], int]:
-        """Return the agents, and the number of those whose secret the store key does not decrypt."""
+    def _agents(self, warm: "WarmAgents | None") -> tuple[list[Agent], int, AgentIndex | None]:
+        """Return the agents, the number of those whose secret the store key does not decrypt, and their indexes."""
         with suppress(InvalidTag):  # then all are read, and those that do not open are counted
             taken = None if warm is None else warm.take(self.statements)
             if taken is not None:
-                return taken, 0
+                return taken.agents, 0, taken.index
         # one row at a time: all of them at once would leave the heap in pieces
-        return _decoded_rows(self.agent_rows.to_agent, self.statements.each("agents.load"))
+        return *_decoded_rows(self.agent_rows.to_agent, self.statements.each("agents.load")), None
 
     def _documents(self) -> dict[Scope, Sections]:
         rows = self.statements.rows("policies.current_documents")

@@ -15,6 +15,7 @@ from hypothesis.stateful import rule, run_state_machine_as_test
 
 from manager.domain.agents.agent import Agent, Door, Host, State, Vitals, credential_of
 from manager.domain.agents.clock_offset import ClockOffset
+from manager.engine.agent_index import index_of
 from manager.engine.batch import Changes
 from manager.storage.postgresql import warm_agents
 from manager.storage.postgresql.address import DatabaseAddress
@@ -23,6 +24,7 @@ from manager.storage.postgresql.warm_agents import WarmAgents
 from manager.storage.statements import Statements
 from manager.storage.store import PeeweeStore
 from tests.property.test_engine_histories import HISTORIES, EngineHistory
+from tests.support.agent_indexes import contents
 from tests.support.migrated_store import open_reading, stores_in
 from tests.support.postgresql import Postgresql
 
@@ -93,8 +95,12 @@ class WarmHistory(EngineHistory):
         self.bench.engine.step(self.bench.now)
         loaded, cold = self.bench.store.load(self.warm), self.bench.store.load()
         assert loaded == cold
+        assert loaded.index is not None
+        assert contents(loaded.index) == contents(index_of(cold.agents))
         self.warm.refresh(Statements(self.reader))
-        assert self.warm.take(Statements(self.bench.database)) == cold.agents
+        taken = self.warm.take(Statements(self.bench.database))
+        assert taken is not None
+        assert taken.agents == cold.agents
 
     def teardown(self) -> None:
         self.take_over()
@@ -192,7 +198,8 @@ class Transactions:
         cold = self.store.load()
         taken = self.warm.take(self.store._statements)
         deleted = {each.number for each in cold.agents if each.heartbeat_sequence < 0}
-        assert taken == cold.agents or (taken is None and deleted)
+        assert (taken.agents == cold.agents) if taken is not None else deleted
+        assert taken is None or contents(taken.index) == contents(index_of(cold.agents))
         assert self.store.load(self.warm) == cold
 
     def close(self) -> None:

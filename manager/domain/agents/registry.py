@@ -149,6 +149,10 @@ class Registry:
         self._by_number[agent.number] = agent
         self._highest_number = max(self._highest_number, agent.number)
 
+    def adopt(self, built: "Registry") -> None:
+        """Take over everything of a registry that was built from the store; this one has nothing yet."""
+        vars(self).update(vars(built))
+
     def put_back(self, agent: Agent) -> None:
         """Add an agent again whose removal the store rejected; its old registrations are not refused."""
         self._removed.pop((agent.registered_in or agent.organization_id, hostname_key(agent.hostname)), None)

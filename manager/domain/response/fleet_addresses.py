@@ -45,6 +45,10 @@ class FleetAddresses:
         """Return the number of different addresses."""
         return len(self._agents_at)
 
+    def adopt(self, built: "FleetAddresses") -> None:
+        """Take over everything of an index that was built from the store; this one has nothing yet."""
+        vars(self).update(vars(built))
+
     def set(
         self,
         agent_id: str,

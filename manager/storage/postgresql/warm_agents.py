@@ -7,9 +7,11 @@ own: no lock and no snapshot lasts longer than that.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from manager.domain.agents.agent import Agent
+from manager.engine.agent_index import AgentIndex, index_of, indexed_values
 from manager.storage.rows import AgentRows, SecretCipher, set_vitals
 from manager.storage.statements import Statements
 
@@ -57,6 +59,14 @@ def position_of(row: tuple[Any, ...]) -> Position:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class TakenAgents:
+    """The registered agents by number, and their indexes."""
+
+    agents: list[Agent]
+    index: AgentIndex
+
+
 class WarmAgents:
     """The registered agents as of the last reading; used by one thread.
 
@@ -76,6 +86,7 @@ class WarmAgents:
         """Forget everything; the next reading reads every agent."""
         self._rows = AgentRows(self._cipher)
         self._agents: dict[int, Agent] = {}
+        self._index: AgentIndex | None = None
         self._with_vitals: set[int] = set()
         self._position: Position | None = None
 
@@ -108,9 +119,11 @@ class WarmAgents:
         except _InterruptedError:
             return
         self._position = position
+        if self._index is None:
+            self._index = index_of(self._in_order())
 
-    def take(self, statements: Statements) -> list[Agent] | None:
-        """Return the agents as they are stored, by number, and forget them. Nobody may write agents meanwhile.
+    def take(self, statements: Statements) -> TakenAgents | None:
+        """Return the agents as they are stored, and forget them. Nobody may write agents meanwhile.
 
         Everything that is stored is in memory after a reading; so the two are the same if they are as many. None where
         they are not, because rows of registered agents were deleted by hand: then all must be read.
@@ -124,17 +137,25 @@ class WarmAgents:
         """
         self.refresh(statements)
         stored = statements.rows("warm_agents.counts")[0]
-        agents = [agent for _, agent in sorted(self._agents.items())]
+        agents, index = self._in_order(), self._index
         is_complete = stored == (len(agents), len(self._with_vitals))
         self.clear()
-        return agents if is_complete else None
+        return TakenAgents(agents, index) if is_complete and index is not None else None
+
+    def _in_order(self) -> list[Agent]:
+        return [agent for _, agent in sorted(self._agents.items())]
 
     def _follow_agent(self, row: tuple[Any, ...], *, is_removed: bool, has_vitals: bool) -> None:
-        number = row[0]
+        number, known = row[0], self._agents.get(row[0])
         if is_removed:
-            self._agents.pop(number, None)
+            if self._agents.pop(number, None) is not None:
+                self._index = None
         else:
-            self._agents[number] = self._rows.to_agent(row)
+            agent = self._rows.to_agent(row)
+            if known is not None and indexed_values(known) == indexed_values(agent):
+                _copy(agent, known)  # the object that is in the index
+            else:
+                self._agents[number], self._index = agent, None
         if has_vitals:
             self._with_vitals.add(number)
         else:
@@ -145,6 +166,11 @@ class WarmAgents:
         agent = self._agents.get(row[0])
         if agent is not None:
             set_vitals(agent, row)
+
+
+def _copy(source: Agent, target: Agent) -> None:
+    for name in Agent.__struct_fields__:
+        setattr(target, name, getattr(source, name))
 
 
 class _InterruptedError(Exception):

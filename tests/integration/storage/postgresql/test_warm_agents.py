@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -10,8 +10,10 @@ from unittest.mock import patch
 import psycopg
 import pytest
 from cryptography.exceptions import InvalidTag
+from msgspec.structs import replace
 
 from manager.domain.agents.agent import Agent, Door, Host, State, Vitals, credential_of
+from manager.engine.agent_index import index_of
 from manager.engine.batch import Changes
 from manager.storage.postgresql import warm_agents
 from manager.storage.postgresql.address import DatabaseAddress
@@ -19,6 +21,7 @@ from manager.storage.postgresql.connection import open_postgresql_reader, open_w
 from manager.storage.postgresql.warm_agents import Position, WarmAgents, number_of, position_of
 from manager.storage.statements import Statements
 from manager.storage.store import PeeweeStore
+from tests.support.agent_indexes import contents
 from tests.support.postgresql import Postgresql
 from tests.support.waiting import eventually
 
@@ -80,9 +83,45 @@ def test_only_what_was_written_since_is_read_again(postgresql_address: DatabaseA
         assert reading(postgresql_address, warm) == {"agents": 1, "vitals": 1}  # that of the last commit once more
         assert len(warm) == 2
         loaded = store.load().agents
-        assert warm.take(store._statements) == loaded
+        taken = warm.take(store._statements)
+        assert taken is not None
+        assert taken.agents == loaded
         assert [each.vitals.uptime for each in loaded] == [1.0, 9.0]
         assert warm.is_empty
+
+
+OTHER_HOST = Host("web-2", "Debian 12", "x64", "1.0", addresses=("192.0.2.7",), gateways=("192.0.2.1",))
+CHANGES: dict[str, Callable[[], Changes]] = {
+    "moved": lambda: Changes(agents={"2": replace(agent(2), organization_id="acme", registered_in="default")}),
+    "other addresses": lambda: Changes(agents={"2": replace(agent(2), host=OTHER_HOST)}),
+    "other keys": lambda: Changes(agents={"2": replace(agent(2), credential=credential_of(bytes([99] * 32)))}),
+    "removed": lambda: Changes(removed=[agent(2)]),
+    "removed, its name taken": lambda: Changes(removed=[agent(2)], agents={"4": replace(agent(4), host=agent(2).host)}),
+    "new": lambda: Changes(agents={"4": agent(4)}),
+    "stale": lambda: Changes(agents={"2": replace(agent(2), state=State.STALE, state_since=9.0)}),
+    "beaten": lambda: Changes(vitals={"2": agent(2, uptime=9.0)}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_indexes_that_are_taken_over_are_those_of_the_agents(
+    postgresql_address: DatabaseAddress, change: str
+) -> None:
+    """They are built anew after a change of what agents are found by, and kept where only their state changes."""
+    warm = WarmAgents(bytes(32))
+    with leading(postgresql_address) as store:
+        store.commit(Changes(agents={str(number): agent(number) for number in (1, 2, 3)}))
+        store.commit(Changes(meta={"a": "1"}))
+        reading(postgresql_address, warm)
+        built = warm._index
+        store.commit(CHANGES[change]())
+        taken = warm.take(store._statements)
+        assert taken is not None
+        assert taken.agents == store.load().agents
+        assert contents(taken.index) == contents(index_of(taken.agents))
+        assert (taken.index is built) == (change in {"stale", "beaten"})
+        ours = {agent.agent_id: agent for agent in taken.agents}
+        assert all(each is ours[each.agent_id] for each in taken.index.registry.agents.values())
 
 
 class Watched(Statements):
@@ -171,7 +210,9 @@ def test_numbers_that_a_crash_gives_again_hide_no_change(cluster: Postgresql) ->
     with leading(address) as store:
         loaded = store.load().agents
         assert loaded[0].state_since == 7
-        assert warm.take(store._statements) == loaded
+        taken = warm.take(store._statements)
+        assert taken is not None
+        assert taken.agents == loaded
 
 
 def answers(address: DatabaseAddress) -> bool:
