@@ -14,6 +14,7 @@ import typer
 from chaos.fault import every_fault
 from chaos.report import read, results, write
 from chaos.run import Row, run_fault, share_out
+from chaos.scale import firewall
 from chaos.scale.campaign import run_campaign
 from chaos.scale.faults import plan
 from chaos.scale.summary import read as read_lines
@@ -62,6 +63,8 @@ def main(
         _sum_up(read_lines(rows))
     if rows:
         _show_rows([read(path) for path in rows], report=report, note=note)
+    if profile == "scale":
+        firewall.enter_namespace()
     seed = secrets.randbelow(2**31) if seed is None else seed
     if profile == "scale":
         _strike_group(faults, seed, Load(agents, rate), minutes, lines)
@@ -86,6 +89,8 @@ def main(
 
 
 def _strike_group(faults: int, seed: int, load: Load, minutes: float, lines: Path | None) -> NoReturn:
+    if firewall.is_inside():
+        firewall.open_loopback()
     typer.echo(f"seed {seed}: again with --profile scale --seed {seed} --faults {faults}", err=True)
     told: list[dict[str, Any]] = []
     stops: list[int] = []

@@ -77,6 +77,11 @@ def _way(group: Group) -> Way:
 
 
 def _drop(group: Group) -> None:
+    with _way(group).dropping("server", "client"):
+        group.wait(1.0, 9.0, 20.0)
+
+
+def _hold(group: Group) -> None:
     with _way(group).holding("server", "client"):
         group.wait(1.0, 9.0, 20.0)
 
@@ -85,7 +90,7 @@ def _drop_one_way(group: Group) -> None:
     way = _way(group)
     direction: Direction = group.dice.choice(("server", "client"))
     group.notes.append(f"what is for the {direction}")
-    with way.holding(direction):
+    with way.dropping(direction):
         group.wait(1.0, 9.0, 20.0)
 
 
@@ -127,6 +132,7 @@ PROCESS_FAULTS = [
 NETWORK_FAULTS = [
     ScaleFault("drop", "network", _drop),
     ScaleFault("one-way drop", "network", _drop_one_way),
+    ScaleFault("held, then delivered", "network", _hold),
     ScaleFault("10 s of delay", "network", _delay),
     ScaleFault("connections cut", "network", _cut),
     ScaleFault("new primary, an hour off", "network", _new_primary),

@@ -1,16 +1,18 @@
 """Two managers, two ingest workers, PostgreSQL and Mosquitto, with a proxy on each way between them."""
 
+import json
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import Any, Self
 
-import httpx2
 import psutil
 
 from chaos.scale.history import History
@@ -64,24 +66,28 @@ class Member:
         self.database = database
         self.broker = broker
         self.process = ManagerProcess(home, f"mqtt://127.0.0.1:{broker.port}", environment)
-        # without TLS no certificates are loaded: they take 35 ms of CPU
-        self._client = httpx2.Client(base_url=self.process.http, timeout=_ANSWER, verify=False, trust_env=False)
 
     def health(self) -> dict[str, Any]:
         """Return what `/health` answers; empty without an answer within two seconds."""
-        with suppress(httpx2.HTTPError, ValueError):
-            return dict(self._client.get("/health").json().get("data", {}))
+        with suppress(ValueError, AttributeError):
+            return dict(json.loads(self._ask("/health")[1]).get("data", {}))
         return {}
 
     def is_ready(self) -> bool:
         """Return whether it reports itself as ready."""
-        with suppress(httpx2.HTTPError):
-            return self._client.get("/health/ready").status_code == httpx2.codes.OK
-        return False
+        return self._ask("/health/ready")[0] == HTTPStatus.OK
 
-    def close(self) -> None:
-        """Close the connection to its HTTP door."""
-        self._client.close()
+    def _ask(self, path: str) -> tuple[int, bytes]:
+        """Return status and body of an answer; 0 and an empty object without one within two seconds."""
+        connection = HTTPConnection(self.process.http.removeprefix("http://"), timeout=_ANSWER)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except (OSError, HTTPException):
+            return 0, b"{}"
+        finally:
+            connection.close()
 
     @property
     def is_running(self) -> bool:
@@ -195,7 +201,6 @@ class Group:
             if member.process.running is not None:
                 member.signal(signal.SIGCONT)
                 member.process.stop()
-            member.close()
 
     @contextmanager
     def reporting(self, seed: int, load: Load) -> Iterator[Simulation]:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import psutil
 
+from chaos.scale import firewall
 from chaos.scale.proxy import Direction
 from chaos.site import SiteError
 
@@ -79,8 +80,26 @@ class Way:
         self.port = port
 
     @contextmanager
+    def dropping(self, *directions: Direction) -> Iterator[None]:
+        """Drop what is on its way in some directions within the block.
+
+        In a namespace of the campaign's own the kernel drops the packets; else the proxy holds what it has taken.
+        """
+        if not firewall.is_inside():
+            with self.holding(*directions):
+                yield
+            return
+        for direction in directions:
+            firewall.drop(self.port, direction)
+        try:
+            yield
+        finally:
+            for direction in directions:
+                firewall.carry(self.port, direction)
+
+    @contextmanager
     def holding(self, *directions: Direction) -> Iterator[None]:
-        """Carry nothing in some directions within the block, as on a network that drops; connections stay open."""
+        """Carry nothing in some directions within the block, and all of it after that; connections stay open."""
         with self._become(held=directions):
             yield
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import psutil
 
-_SAMPLE_EVERY = 1.0
+_SAMPLE_EVERY = 2.0
 
 
 class Usage:
@@ -23,7 +23,7 @@ class Usage:
         self._take(counts=False)
 
     def sample(self) -> None:
-        """Add the CPU time since the last sample, at most once a second."""
+        """Add the CPU time since the last sample, at most every two seconds."""
         if time.monotonic() - self._sampled_at >= _SAMPLE_EVERY:
             self._take(counts=True)
 

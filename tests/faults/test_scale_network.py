@@ -1,6 +1,9 @@
 """The network between a group's members and their servers: what it holds, delays and cuts."""
 
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -92,3 +95,44 @@ def test_a_cut_ends_both_sides_and_new_connections_are_served(way: Way, server: 
     with client, accepted:
         client.sendall(b"again")
         assert accepted.recv(5) == b"again"
+
+
+_DROPPED = """
+import socket
+from chaos.scale import firewall
+from chaos.scale.network import Network
+from tests.support.waiting import eventually
+
+firewall.open_loopback()
+with socket.create_server(("127.0.0.1", 0)) as server, Network() as network:
+    way = network.way(server.getsockname()[1])
+    with socket.create_connection(("127.0.0.1", way.port), timeout=60) as client:
+        accepted, _ = server.accept()
+        accepted.settimeout(60)
+        with way.dropping("server"):
+            client.sendall(b"one")
+            accepted.sendall(b"answer")
+            assert client.recv(6) == b"answer"
+            accepted.setblocking(False)
+            try:
+                print("arrived", accepted.recv(3))
+            except BlockingIOError:
+                print("dropped")
+            accepted.settimeout(60)
+        print(accepted.recv(3).decode())
+        accepted.close()
+"""
+
+
+@pytest.mark.namespaces
+def test_the_kernel_drops_one_direction_in_a_namespace_of_its_own() -> None:
+    """Packets to the server are dropped and those to the client arrive; TCP sends them again later."""
+    done = subprocess.run(  # noqa: S603 -- the test's own words
+        ["unshare", "--net", sys.executable, "-c", _DROPPED],  # noqa: S607
+        env={**os.environ, "PANGUARD_CHAOS_NAMESPACE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["dropped", "one"]), done.stderr
