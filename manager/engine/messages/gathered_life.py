@@ -34,9 +34,6 @@ FULL = 128 * 1024
 LONGEST_AGE = 10.0
 """Seconds after which a gathered heartbeat says nothing; a worker that was stopped sends it late."""
 
-OLDEST = 300.0
-"""Seconds after which a message is refused: a broker may keep it, and repeat it to a leader that has started since."""
-
 GATHERED_LIMIT = 2 * MESSAGE_LIMIT
 """The maximum size of an HTTP agent's heartbeat in bytes, which may be written longer than it came."""
 
@@ -182,7 +179,7 @@ def collect(context: Context, message: Inbound) -> None:
         context.dead_letter(message.topic, str(error), payload)
         return
     now = context.batch.now
-    if abs(now.wall - life.at) > OLDEST:
+    if fleet.ingest_workers.is_late(message.identifier, life.at, now):
         context.dead_letter(message.topic, f"sent {now.wall - life.at:.0f} s ago by the worker's clock", payload)
         return
     if not fleet.ingest_workers.heard(message.identifier, life.number, now, ends=life.ends):

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from manager.domain.agents.agent import State
 from manager.domain.ingest.topics import WORKER_LIFE, resolve_received
+from manager.domain.instant import Instant
 from manager.engine.messages.gathered_life import FULL, GatheredLife
 from schemas import topics
 from schemas.decoding import decode
@@ -186,6 +188,24 @@ def test_a_message_that_a_broker_kept_is_refused(bench: Bench) -> None:
     bench.receive(WORKER_LIFE, FIRST, message)
     assert bench.fleet.ingest_workers.live(bench.now) == []
     assert bench.rows("SELECT reason FROM dead_letter") == [("sent 301 s ago by the worker's clock",)]
+
+
+@pytest.mark.parametrize("seconds", [7200, -7200])
+def test_a_step_of_the_leaders_clock_makes_nobody_stale(bench: Bench, seconds: float) -> None:
+    """Heartbeats of workers go on to count: their ages need no common clock, and a worker's messages have numbers."""
+    agent, life = bench.enroll("web-1"), GatheredLife(FIRST, KEY)
+    told = bench.began
+    for second in range(300):
+        if second % 30 == 0:
+            add(life, agent, agent.heartbeat(bench.wall), bench.now.monotonic)
+        message = life.message(Instant(told + bench.elapsed, bench.now.monotonic), set())
+        bench.put(WORKER_LIFE, FIRST, message)
+        bench.engine.step(bench.now)
+        if second == 10:
+            bench.began += seconds
+        bench.pass_time(1)
+    assert bench.fleet.registry.agents[agent.agent_id].state is State.ONLINE
+    assert bench.rows("SELECT count(*) FROM dead_letter") == [(0,)]
 
 
 def test_operators_are_told_of_a_silent_worker(bench: Bench) -> None:
