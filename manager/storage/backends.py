@@ -7,8 +7,6 @@ from peewee import Database
 
 from manager.engine.batch import Changes, ThreatRow
 from manager.storage.hand_over import InsertedThreats
-from manager.storage.projections.agent_organizations import AgentOrganizations
-from manager.storage.projections.recent_threats import RecentThreat
 from manager.storage.pruning import SystemRetention
 from manager.storage.sqlite.backend import SqliteBackend
 from manager.storage.statements import Statements, system_of
@@ -46,13 +44,6 @@ class Backend(Protocol):
         """
         ...
 
-    def count_in_memory(self, name: str, threats: Sequence[RecentThreat]) -> bool:
-        """Add stored threats to the counts of a name, if the system leaves that to this process.
-
-        Return whether it did.
-        """
-        ...
-
     def has_committed(self, changes: Changes) -> bool:
         """Return, in a transaction, whether an earlier commit of the same changes took place unanswered."""
         ...
@@ -75,25 +66,20 @@ class Backend(Protocol):
 
 
 def backend_for(
-    database: Database,
-    statements: Statements,
-    organizations: AgentOrganizations,
-    fence: Fence | None = None,
-    threat_retention: float = 0.0,
+    database: Database, statements: Statements, fence: Fence | None = None, threat_retention: float = 0.0
 ) -> Backend:
     """Return the back end of a writer's database.
 
     Args:
         database: the writer's database.
         statements: its statements.
-        organizations: those of the agents.
         fence: passed by each transaction in PostgreSQL.
         threat_retention: seconds that threats are kept; PostgreSQL keeps them in partitions of about a 24th.
     """
     if system_of(database) == "sqlite":
         if fence is not None:
             raise ValueError("SQLite has one writer, and no fence")
-        return SqliteBackend(database, statements, organizations)
+        return SqliteBackend(database, statements)
     from manager.storage.postgresql.backend import PostgresqlBackend  # noqa: PLC0415 -- imports psycopg
 
     return PostgresqlBackend(cast("PostgresqlStore", database), statements, fence, threat_retention)

@@ -67,14 +67,12 @@ class PeeweeStore:
         self._database = database
         self.health = health or StoreHealth(location_of(database))
         self._statements = statements = Statements(database)
-        self._organizations = organizations = AgentOrganizations(statements)
-        self._backend = backend = backend_for(database, statements, organizations, fence, threat_retention)
+        self._backend = backend_for(database, statements, fence, threat_retention)
         cipher = SecretCipher(store_key)
         self._agents = AgentRows(cipher)
         self._tokens = TokenRows(cipher)
-        counts = {
-            each.name: ThreatCounts(statements, each, backend.count_in_memory) for each in (KINDS, AGENTS, SOURCES)
-        }
+        self._organizations = organizations = AgentOrganizations(statements)
+        counts = {each.name: ThreatCounts(statements, each) for each in (KINDS, AGENTS, SOURCES)}
         threat_index = ThreatIndexer(statements, organizations)
         self._projections = Projections(
             statements,

@@ -12,7 +12,6 @@ from manager.storage.postgresql.connection import PostgresqlStore, driver_errors
 from manager.storage.postgresql.partitions import ThreatPartitions, partition_length
 from manager.storage.postgresql.reports import store_reports
 from manager.storage.postgresql.retention import PostgresqlRetention
-from manager.storage.projections.recent_threats import RecentThreat
 from manager.storage.statements import Statements
 
 _MARK = "commit_mark"
@@ -91,10 +90,6 @@ class PostgresqlBackend:
                 found = connection.execute(_SEQUENCE, (row.threat_id, row.agent_number)).fetchall()
                 ranges += [(sequence, sequence) for (sequence,) in found]
         return InsertedThreats(len(rows) - len(stored.known), ranges[0][1], ranges)
-
-    def count_in_memory(self, _name: str, _threats: Sequence[RecentThreat]) -> bool:
-        """Return False: the server counts, which costs less here than to send it rows."""
-        return False
 
     def has_committed(self, changes: Changes) -> bool:
         """Return whether the last commit, which was not answered, took place and was of the same changes."""

@@ -2,9 +2,8 @@
 
 A piece is written in the transaction that commits threats, together with the progress of its projection. So each
 projection processes every threat once and lags by little; queries read the threats that it has not processed yet.
-Slices of the index, and counts by kind and agent, are made from the threats in memory; those that are not there, as
-after a start, are read from the store. Counts of addresses are grouped by the store, which does that in half of the
-time (docs/decisions/0010).
+Slices of the index are made from the threats in memory; those that are not there, as after a start, are read from the
+store. Counts are grouped by the store, which does that in half of the time (docs/decisions/0010).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +15,13 @@ from manager.storage.statements import Statements
 from manager.storage.threat_index.bitmaps import SLICE
 
 REMEMBERED = 8 * SLICE
-"""The number of stored threats that are kept in memory until every projection has processed them."""
+"""The number of stored threats that are kept in memory until every index has processed them."""
 
-Add: TypeAlias = Callable[[int, int, Sequence[RecentThreat] | None], None]
-"""Updates a projection with the threats from one sequence to another, both included; they are given if all of them are
-in memory."""
+Add: TypeAlias = Callable[[int, int], None]
+"""Updates a projection with the threats from one sequence to another, both included."""
+
+AddToIndex: TypeAlias = Callable[[int, int, Sequence[RecentThreat] | None], None]
+"""The same for an index; the threats are given if all of them are in memory."""
 
 
 class Projections:
@@ -38,7 +39,7 @@ class Projections:
         self,
         statements: Statements,
         counts: Mapping[str, Add],
-        indexes: Mapping[str, Add],
+        indexes: Mapping[str, AddToIndex],
         piece: int = SLICE,
         remembered: int = REMEMBERED,
     ) -> None:
@@ -72,7 +73,7 @@ class Projections:
                 break
             progress[name] = first + self._piece - 1
             self._take_in(name, first, progress[name])
-        self._recent.forget_up_to(min(progress.values()))
+        self._recent.forget_up_to(min(progress[name] for name in self._indexes))
 
     def forget_recent(self) -> None:
         """Forget the threats in memory: a transaction was rolled back, and some of them may not be stored."""
@@ -103,8 +104,10 @@ class Projections:
             self._statements.execute("projections.restart")
 
     def _take_in(self, name: str, first: int, last: int) -> None:
-        add = self._counts.get(name) or self._indexes[name]
-        add(first, last, self._recent.between(first, last))
+        if name in self._counts:
+            self._counts[name](first, last)
+        else:
+            self._indexes[name](first, last, self._recent.between(first, last))
         self._statements.execute("projections.set_progress", (name, last))
 
     def _extent(self) -> tuple[int, int]:

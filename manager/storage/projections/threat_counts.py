@@ -9,11 +9,9 @@ addresses are written once, by the hour, and wait there as buckets of 0 seconds;
 up into the buckets. Queries add what waits.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from manager.storage.projections.recent_threats import RecentThreat
 from manager.storage.statements import Statements
 
 FIVE_MINUTES = 300
@@ -30,11 +28,6 @@ _WAITING = 0
 
 _ROLLED_UP_AT_ONCE = 2048
 """The counts that are rolled up with one piece: as many as a piece of that many threats can add."""
-
-
-CountInMemory: TypeAlias = Callable[[str, Sequence[RecentThreat]], bool]
-"""Adds threats in memory to the counts of this name, if that costs less than the database's own counting; returns
-whether it did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +54,17 @@ class ThreatCounts:
     Args:
         statements: those of the writer's database.
         counting: the kind of counts.
-        count_in_memory: counts threats that need not be read back.
     """
 
-    def __init__(self, statements: Statements, counting: Counting, count_in_memory: CountInMemory) -> None:
+    def __init__(self, statements: Statements, counting: Counting) -> None:
         self._statements = statements
         self._counting = counting
-        self._count_in_memory = count_in_memory
 
-    def add(self, first: int, last: int, threats: Sequence[RecentThreat] | None = None) -> None:
-        """Count the threats from one sequence to another, both included.
-
-        Args:
-            first: the first sequence.
-            last: the last one.
-            threats: all of them, if they are in memory.
-        """
-        name = self._counting.name
-        if threats is not None and self._count_in_memory(name, threats):
-            return
+    def add(self, first: int, last: int) -> None:
+        """Count the threats from one sequence to another, both included."""
         if self._counting is SOURCES:
             self._statements.execute("counts.number_sources", (first, last))
-        self._statements.execute(f"counts.add_{name}", (first, last))
+        self._statements.execute(f"counts.add_{self._counting.name}", (first, last))
         if self._counting is SOURCES:
             self._roll_up(last)
 

@@ -7,9 +7,6 @@ from peewee import Database
 from manager.engine.batch import Changes, ThreatRow
 from manager.storage.connection import close_store
 from manager.storage.hand_over import InsertedThreats
-from manager.storage.projections.agent_organizations import AgentOrganizations
-from manager.storage.projections.recent_threats import RecentThreat
-from manager.storage.sqlite.memory_counts import MemoryCounts
 from manager.storage.sqlite.retention import SqliteRetention
 from manager.storage.statements import Statements
 from manager.storage.wal_bound import WalBound
@@ -21,13 +18,11 @@ class SqliteBackend:
     Args:
         database: the writer's database.
         statements: its statements.
-        organizations: those of the agents.
     """
 
-    def __init__(self, database: Database, statements: Statements, organizations: AgentOrganizations) -> None:
+    def __init__(self, database: Database, statements: Statements) -> None:
         self._database = database
         self._statements = statements
-        self._counts = MemoryCounts(statements, organizations)
         self._wal = WalBound(database)
         self.retention = SqliteRetention(database, statements)
 
@@ -44,10 +39,6 @@ class SqliteBackend:
         inserted = self._statements.execute_many("threats.insert", rows)
         ((_, last),) = self._statements.rows("threats.sequences")
         return InsertedThreats(inserted, last, [])
-
-    def count_in_memory(self, name: str, threats: Sequence[RecentThreat]) -> bool:
-        """Add stored threats to the counts of a name; return False if SQLite counts them faster by itself."""
-        return self._counts.add(name, threats)
 
     def has_committed(self, _changes: Changes) -> bool:
         """Return False: a commit that failed wrote nothing."""

@@ -41,7 +41,7 @@ class ThreatIndexer:
         """
         found: Sequence[tuple[int, int, str, str, float]]
         if threats is not None:
-            found = [(sequence, *threat[:4]) for sequence, threat in enumerate(threats, first)]
+            found = [(sequence, *threat) for sequence, threat in enumerate(threats, first)]
         else:
             found = self._statements.rows("threat_index.threats_of_slice", (first, last))
         if found:

@@ -41,22 +41,6 @@ ON CONFLICT (seconds, bucket, agent_number) DO UPDATE SET
     count = threat_agent_count.count + excluded.count,
     last_seen = max(threat_agent_count.last_seen, excluded.last_seen);
 
--- name: upsert_kinds
--- Adds a count that was made in memory.
-INSERT INTO threat_kind_count (seconds, bucket, organization_id, severity, type, count, last_seen)
-VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (seconds, bucket, organization_id, severity, type) DO UPDATE SET
-    count = threat_kind_count.count + excluded.count,
-    last_seen = max(threat_kind_count.last_seen, excluded.last_seen);
-
--- name: upsert_agents
--- Adds a count that was made in memory.
-INSERT INTO threat_agent_count (seconds, bucket, agent_number, organization_id, count, last_seen)
-VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT (seconds, bucket, agent_number) DO UPDATE SET
-    count = threat_agent_count.count + excluded.count,
-    last_seen = max(threat_agent_count.last_seen, excluded.last_seen);
-
 -- name: add_sources
 -- Counts the threats of a span of sequences by source address and hour; `number_sources` comes first. The counts wait, as
 -- buckets of 0 seconds, for `roll_up_sources`: three rows for each address and piece would be half of all that is written.
