@@ -1,5 +1,6 @@
 """HTTP agents at an ingest worker's door: a leader and a worker as processes, killed, stopped and left alone."""
 
+import contextlib
 import re
 import signal
 import threading
@@ -250,6 +251,46 @@ def test_no_answer_is_lost_or_doubled_by_kills(group: Group) -> None:
     assert group.rows("SELECT count(*) FROM incident WHERE kind = 'source_ip'") == [(2,)]
 
 
+def test_a_report_that_is_committed_and_not_answered_is_stored_once(group: Group, cluster: Postgresql) -> None:
+    """The worker is killed while its commit is on the disk and waits for a replica; the agent repeats the request."""
+    group.start()
+    agent, failed = group.agent("web-1"), threading.Event()
+    assert agent.report("e-0").status_code == 201
+
+    def send() -> None:
+        with contextlib.suppress(httpx2.HTTPError):
+            agent.report("e-1", "e-2")
+            return
+        failed.set()
+
+    _wait_for_replica(cluster, "nobody")
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        committing = (
+            "SELECT 1 FROM pg_stat_activity JOIN pg_locks USING (pid)"
+            " WHERE wait_event = 'SyncRep' AND relation = 'stored_id'::regclass"
+        )
+        eventually(lambda: group.rows(committing), 60, "the commit waits for the replica")
+        group.worker.kill()
+    finally:
+        _wait_for_replica(cluster, "")
+        sender.join()
+    assert failed.is_set()
+    stored = "SELECT threat_id, count(*) FROM threat GROUP BY 1 ORDER BY 1"
+    eventually(lambda: len(group.rows(stored)) == 3, 60, "what was not answered is stored")
+    group.worker.start()
+    group.works()
+    assert agent.report("e-1", "e-2").status_code == 200
+    assert group.rows(stored) == [("e-0", 1), ("e-1", 1), ("e-2", 1)]
+
+
+def _wait_for_replica(cluster: Postgresql, name: str) -> None:
+    """Have commits wait for a replica after they are on the disk; with an empty name for none."""
+    cluster.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
+    cluster.execute("SELECT pg_reload_conf()")
+
+
 def test_a_worker_stores_and_answers_while_nobody_leads(group: Group) -> None:
     """Reports and heartbeats of agents; what only a leader decides is 503. The successor decides on the reports."""
     group.start()
@@ -306,16 +347,16 @@ def test_a_stopped_worker_has_nobody_become_stale(group: Group) -> None:
     agent.settle()
     assert group.worker.running is not None
     process = group.worker.running.process
+
+    def warned() -> bool:
+        return any("ingest worker" in each for each in group.leader.get("/api/overview")["warnings"])
+
     process.send_signal(signal.SIGSTOP)
     try:
-        eventually(
-            lambda: any("ingest worker" in each for each in group.leader.get("/api/overview")["warnings"]),
-            60,
-            "the leader knows that the worker is silent",
-        )
+        eventually(warned, 60, "the leader knows that the worker is silent")
         assert group.leader.agent("web-0")["status"] == "online"
     finally:
         process.send_signal(signal.SIGCONT)
     assert agent.beat(policyVersion=agent.version).status_code == 200
-    eventually(lambda: not group.leader.get("/api/overview")["warnings"], 120, "it is heard again")
+    eventually(lambda: not warned(), 120, "it is heard again")
     assert group.leader.agent("web-0")["status"] == "online"
