@@ -69,7 +69,8 @@ def _require_no_manager(store: StoreLocation) -> None:
     from manager.storage.postgresql.lease import LeaseTable  # noqa: PLC0415 -- imports psycopg
 
     with closing(LeaseTable(store)) as table:
-        living = sorted({member.hostname for member in table.members() if abs(member.age) < _HEARD_OF})
+        heard = [member for member in table.members() if abs(member.age) < _HEARD_OF]
+    living = sorted(f"{member.address or member.hostname} ({member.role})" for member in heard)
     if living:
         raise SetupError(
             f"managers run on the database {store}: {', '.join(living)}; stop all of them, and run this again; one"

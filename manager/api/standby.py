@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 RETRY = {"Retry-After": "2"}
 NO_LEADER = "no manager leads just now: another takes the lead within seconds; try again"
+NO_STANDBY = "no manager leads just now, and none is heard of that stands by: start one if none runs, and try again"
 _UNREACHABLE = (
     "the manager that leads does not answer; whether it took this request is not known: look before you ask again"
 )
@@ -146,7 +147,7 @@ class StandbyApp:
         if (
             leader is None or self._proxy is None or FORWARDED in headers
         ):  # one that was passed on here is not passed on again
-            return fail(503, NO_LEADER, RETRY)
+            return fail(503, NO_LEADER if leader is not None or self._has_standby() else NO_STANDBY, RETRY)
         address = services.addresses.address(scope["client"], headers)
         try:
             status = await self._proxy.forward(leader, scope, receive, send, address=address, body=body)
@@ -155,6 +156,10 @@ class StandbyApp:
         if needed is not None and needed.served is not None and status == HTTPStatus.OK:
             needed.served()
         return None
+
+    def _has_standby(self) -> bool:
+        """Return whether a manager is heard of that takes the lead, this one included; a worker never does."""
+        return any(member["role"] == "standby" for member in self._services.group()["managers"])
 
     async def _own(self, scope: Scope, headers: Headers) -> Response:
         services, path = self._services, scope["path"]

@@ -25,7 +25,8 @@ _USER_NAMES = "user_names"
 _PIECE = 1000
 _OTHER_KEY_FILE = (
     "this database belongs to another key file: {} does not open the secrets in the store {}; put the key file back"
-    " that belongs to it, or name it by --key-file; both stay as they are until then"
+    " that belongs to it (of several managers, a copy of the others'), or name it by --key-file; both stay as they are"
+    " until then"
 )
 _PROOF_KEY = 32
 

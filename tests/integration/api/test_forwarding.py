@@ -68,6 +68,7 @@ class StandingBy:
         self.leading = leading
         self.leader_server = ApiServer(leading, "127.0.0.1", 0)
         self.leader_server.start()
+        self.managers = [{"role": "standby"}]
         self.leader: Leader | None = Leader("leader-1", self.leader_server.url)
         self.tokens_are_asked = threading.Event()
         self.tokens_are_read = threading.Event()
@@ -77,7 +78,7 @@ class StandingBy:
             StandbyApp(
                 StandbyServices(
                     leader=lambda: self.leader,
-                    group=lambda: {"role": "standby", "leader": None, "managers": []},
+                    group=lambda: {"role": "standby", "leader": None, "managers": self.managers},
                     not_ready=lambda: None if self.leader else "no manager leads just now",
                     credentials=self._credentials,
                     addresses=ClientAddresses(),
@@ -162,6 +163,16 @@ def test_without_a_leader_the_client_is_told_to_come_again(standing_by: Standing
         answer = client.get("/api/agents")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
     assert "does not answer" in answer.json()["error"]
+
+
+def test_the_lead_is_promised_only_where_a_manager_stands_by(standing_by: StandingBy, client: httpx2.Client) -> None:
+    """Workers alone never lead: their refusal says to start a manager, and no longer that one leads within seconds."""
+    standing_by.leader = None
+    assert "takes the lead within seconds" in client.get("/api/agents").json()["error"]
+    standing_by.managers = [{"role": "ingest"}]
+    answer = client.get("/api/agents")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert answer.json()["error"].endswith("none is heard of that stands by: start one if none runs, and try again")
 
 
 def test_a_request_that_was_passed_on_is_not_passed_on_again(standing_by: StandingBy, client: httpx2.Client) -> None:

@@ -68,14 +68,18 @@ def living(postgresql_empty: DatabaseAddress) -> Iterator[LeaseTable]:
 def test_the_key_file_is_rotated_while_no_manager_runs(
     postgresql_empty: DatabaseAddress, living: LeaseTable, tmp_path: Path
 ) -> None:
-    """A manager on any host refuses the rotation; without one the secrets are sealed with a new key."""
+    """A manager on any host refuses the rotation, and is named; without one the secrets are sealed with a new key."""
     file = tmp_path / "manager.key"
     secrets = opened(postgresql_empty, file)
     before = file.read_text()
-    living.announce(Member("m-1", "db-host-7", "http://h", "mqtt://b", "1", (), "standby"))
-    with pytest.raises(SetupError, match=r"managers run on the database .*: db-host-7; stop all of them"):
+    living.announce(Member("m-1", "h", "http://h:1", "mqtt://b", "1", (), "standby"))
+    living.announce(Member("m-2", "h", "http://h:2", "mqtt://b", "1", (), "ingest"))
+    with pytest.raises(
+        SetupError, match=r"managers run on the database .*: http://h:1 \(standby\), http://h:2 \(ingest\); stop"
+    ):
         rotate_key_file(tmp_path, None, postgresql_empty)
     living.withdraw("m-1")
+    living.withdraw("m-2")
     told = rotate_key_file(tmp_path, None, postgresql_empty, dry_run=True)
     assert (told.secrets, file.read_text()) == (3, before)
     assert rotate_key_file(tmp_path, None, postgresql_empty) == told
