@@ -210,8 +210,9 @@ class IngestEngine:
             self._has_stored, self._next_notification = False, now.monotonic + NOTIFY_INTERVAL
             self._store.notify()
         is_due = now.monotonic >= self._next_life or self._life.is_full or ends
+        if is_due:
+            self._next_life = now.monotonic + LIFE_INTERVAL  # without a broker too: `idle_for` is the time to it
         if is_due and self._publisher.ready:
-            self._next_life = now.monotonic + LIFE_INTERVAL
             while self._life.is_full:
                 self._publisher.publish(Publication(self._life_topic, self._life.message(now, set()), qos=0))
             message = self._life.message(now, self.inbox.take_flooding(), ends=ends)

@@ -150,6 +150,15 @@ def test_heartbeats_reach_the_leader_each_second(leader: Bench, stack: ExitStack
     assert leader.fleet.ingest_workers.live(leader.now) == [worker.worker_id]
 
 
+def test_a_worker_without_a_broker_waits(leader: Bench, stack: ExitStack) -> None:
+    """What is due and cannot be handed over asks for no step at once: the loop would take a core."""
+    worker = a_worker(leader, stack)
+    worker.publisher.ready = False
+    leader.pass_time(5.0)
+    worker.engine.step(leader.now)
+    assert worker.engine.idle_for(leader.now.monotonic) > 0
+
+
 def test_a_removed_agent_is_refused_once_the_worker_is_told(leader: Bench, stack: ExitStack) -> None:
     """The removal's notification has the worker ask the database, which has the agent no more."""
     worker, agent = a_worker(leader, stack), leader.enroll("web-1")
