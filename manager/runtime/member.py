@@ -41,7 +41,7 @@ from manager.runtime.warm_standby import WarmStandby
 from manager.settings import Role, Settings
 from manager.storage.opening import open_migrated_store, open_store_reader
 from manager.storage.postgresql.address import DatabaseAddress
-from manager.storage.postgresql.lease import LeaseTable, Member
+from manager.storage.postgresql.lease import LeaseTable, Member, new_member_id
 from manager.storage.postgresql.shared_texts import SharedTexts
 from manager.storage.rows import access_token
 from manager.storage.sealed_values import StoreSecrets, open_secrets
@@ -103,7 +103,7 @@ class MemberProcess:
         secrets_of_store = _secrets(directory, place)
         inherited = _inherited_listener() if after is None else after._listener  # noqa: SLF001 -- the same class
         self._listener: socket.socket = inherited or listen(settings.host, settings.port)
-        own_id = f"{socket.gethostname()}-{secrets.token_hex(8)}"[:64]
+        own_id = new_member_id(socket.gethostname())
         table, features = LeaseTable(place), (*FEATURES, *AMONG_MANAGERS)
         self.keeper = LeaseKeeper(
             table,

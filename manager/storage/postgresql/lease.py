@@ -3,6 +3,7 @@
 The rules are those of `manager.domain.lease`.
 """
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -209,6 +210,15 @@ class _BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
 
 class _LockedError(StoreUnavailable):
     """The key of the lease is locked by a transaction of its holder."""
+
+
+_ID_OF_HOST = 37
+"""Characters of a hostname in a manager's id: PostgreSQL cuts off a session's name after 63."""
+
+
+def new_member_id(hostname: str) -> str:
+    """Return the id of a manager's start: two of one host differ, and so do the names of their sessions."""
+    return f"{hostname[:_ID_OF_HOST]}-{secrets.token_hex(8)}"
 
 
 def session_name(holder: str) -> str:

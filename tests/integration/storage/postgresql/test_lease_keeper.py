@@ -9,7 +9,7 @@ import pytest
 from manager.domain.lease import LeaseTimes
 from manager.runtime.lease_keeper import LeaseKeeper
 from manager.storage.postgresql.address import DatabaseAddress
-from manager.storage.postgresql.lease import LeaseTable, Member
+from manager.storage.postgresql.lease import LeaseTable, Member, new_member_id, session_name
 from manager.storage.postgresql.schema_versions import newest_migration
 from tests.support.waiting import eventually
 
@@ -56,6 +56,17 @@ def test_one_leads_and_the_others_know_it(start: Start) -> None:
     assert one.group is not None
     assert [(member.id, member.role) for member in one.group.others("a")] == [("b", "standby")]
     assert not two.leads()
+
+
+def test_two_managers_of_a_host_with_the_longest_name_are_two(start: Start) -> None:
+    """One with the id of the leader would take the leadership for its own; a session is told by its name too."""
+    ids = [new_member_id("h" * 63) for _ in range(2)]
+    assert len({session_name(each) for each in ids}) == 2
+    one = start(ids[0])
+    eventually(one.leads, what="the first leads")
+    two = start(ids[1])
+    eventually(lambda: two.group is not None and len(two.group.members) == 2, what="both are known")
+    assert two.tenure is None
 
 
 def test_a_keeper_that_was_never_started_is_closed(postgresql_address: DatabaseAddress) -> None:
