@@ -19,6 +19,7 @@ from manager.api.authentication import Caller, Credentials, token_digest
 from manager.api.http_metrics import RequestMetrics
 from manager.api.middleware.admission import Admission, bearer
 from manager.api.middleware.client_address import ClientAddresses, Headers
+from manager.api.middleware.rate_limits import SlidingWindow
 from manager.api.middleware.response_headers import JSON, RequestIds
 from manager.api.ports import CommandGateway
 from manager.domain.agents.agent import Agent
@@ -92,7 +93,8 @@ class WorkerDoor:
         takes: returns whether the worker can take a request with this last path segment just now.
         engine: the worker's engine, as the HTTP server asks it.
         addresses: resolves client addresses.
-        rate_limit: requests per minute of one agent; 0 for no limits.
+        rate_limit: requests per minute of one agent, and look-ups of one address for tokens that no agent has; 0 for no
+            limits.
         report_budget: reports and bytes a second of one agent.
         sharers: returns the number of processes that serve agents, among which budgets are divided.
         clock: seconds since 1970.
@@ -114,6 +116,8 @@ class WorkerDoor:
     ) -> None:
         self._agents = agents
         self._engine = engine
+        self._addresses = addresses
+        self._strangers = SlidingWindow(rate_limit)
         credentials = Credentials(secrets.token_hex(32), agents.find_by_http_digest)
         own = Admission(credentials, addresses, rate_limit, report_budget, sharers=sharers)
         self._admission = WorkerAdmission(agents, takes, own)
@@ -137,7 +141,7 @@ class WorkerDoor:
         token = bearer(headers)
         digest = None if token is None else token_digest(token)
         if digest is not None and self._agents.find_by_http_digest(digest) is None and not self._agents.has(agent_id):
-            await self._engine.submit(LearnAgent(agent_id))
+            await self._learn(agent_id, digest, scope, headers)
         caller = self._admission.admit(scope["path"], scope["client"], headers, token_digest=digest)
         route = self._routes[segment]
         command = route.prepare(agent_id, caller, headers, body)
@@ -145,6 +149,18 @@ class WorkerDoor:
         self._metrics.observe("POST", route.path, status, time.perf_counter() - began)
         name, value = JSON
         return Response(content, status, {name.decode(): value.decode()})
+
+    async def _learn(self, agent_id: str, digest: bytes, scope: Scope, headers: Headers) -> None:
+        """Have an unknown agent looked up, unless its address has just named many whose tokens it does not have.
+
+        A look-up is a statement of the engine's, which is not for strangers; the leader judges their requests.
+        """
+        key, now = self._addresses.rate_limit_key(self._addresses.address(scope["client"], headers)), time.monotonic()
+        if self._strangers.limit and self._strangers.remaining(key, now):
+            return
+        await self._engine.submit(LearnAgent(agent_id))
+        if self._strangers.limit and self._agents.find_by_http_digest(digest) is None:
+            self._strangers.wait(key, now)
 
 
 def _target(scope: Scope, headers: Headers) -> tuple[str, str]:

@@ -154,6 +154,18 @@ def test_an_unknown_agent_is_passed_on_whole_with_its_address(worker: Worker, cl
     assert {each["headers"][b"authorization"] for each in worker.leading.seen} == {f"Bearer {TOKEN}".encode()}
 
 
+def test_strangers_reach_the_engine_sixty_times_a_minute(worker: Worker, client: httpx2.Client) -> None:
+    """Whoever names agents without their tokens is passed on after that; agents of other addresses are looked up."""
+    for number in range(70):
+        path = HEARTBEAT.replace("0001", f"{number + 16:04x}")
+        assert client.post(path, json={}, headers={"Authorization": f"Bearer {number}"}).status_code == 201
+    assert [type(each) for each in worker.engine.taken] == [LearnAgent] * 60
+    assert len(worker.leading.seen) == 70
+    assert beat(client, 1.0).text == "first;last"
+    assert beat(client, 1.0, **{"X-Forwarded-For": "198.51.100.8"}).json()["data"]["cpu"] == 1.0
+    assert beat(client, 2.0).json()["data"]["cpu"] == 2.0
+
+
 @pytest.mark.parametrize("headers", [{}, {"X-Request-Id": "the-long-way"}])
 def test_what_only_the_leader_can_decide_is_passed_on(
     worker: Worker, client: httpx2.Client, headers: dict[str, str]
