@@ -5,6 +5,8 @@ from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
+import structlog
+
 from manager.domain.agents.agent import Agent
 from manager.domain.store_history import HISTORY, KEPT_FOR
 from manager.engine.batch import DeadLetter, ThreatRow
@@ -17,6 +19,8 @@ from manager.storage.postgresql.partitions import ThreatPartitions, partition_le
 from manager.storage.postgresql.reports import store_reports
 from manager.storage.rows import AgentRows, SecretCipher
 from manager.storage.statements import Statements
+
+log = structlog.get_logger(__name__)
 
 INGESTED = "panguard_ingested"
 """The channel on which workers say that they have stored something."""
@@ -79,18 +83,28 @@ class ReportStore:
         self._may_be_rolled_back = False
         self._rows = AgentRows(SecretCipher(store_key))
         self._health = StoreHealth(location_of(database))
+        self._damaged: set[str] = set()
+        """The agents whose rows are known to be damaged, each logged once."""
         self.generation: int | None = None
         """The generation of the store as the last commit of reports saw it; None before its first one."""
 
     def agents(self, agent_ids: Collection[str]) -> list[Agent]:
-        """Return the registered agents with some ids.
+        """Return the registered agents with some ids, without those whose rows are damaged.
 
         Raises:
             StoreUnavailable: the database cannot be read.
         """
         with self._health.errors("be read"):
             rows = self._statements.rows("agents.load_some", {"agent_ids": json.dumps(list(agent_ids))})
-        return [self._rows.to_agent(row) for row in rows]
+        agents = []
+        for row in rows:
+            try:
+                agents.append(self._rows.to_agent(row))
+            except Exception:
+                if row[1] not in self._damaged:
+                    log.exception("agent_damaged", agent_id=row[1])
+                    self._damaged.add(row[1])
+        return agents
 
     def policies(self, agent_ids: Collection[str]) -> dict[str, PolicyVersions]:
         """Return the present policies of some registered agents.

@@ -26,6 +26,9 @@ from manager.domain.agents.tokens import Token
 
 _NONCE = 12
 
+_TEXTS_SHARED = 20_000
+"""The number of texts that are shared; an agent may state others with each heartbeat, and is read again and again."""
+
 _DOORS = {door.value: door for door in Door}
 _STATES = {state.value: state for state in State}
 _REASONS = {reason.value: reason for reason in Reason}
@@ -105,6 +108,8 @@ class AgentRows:
             blocklist_sequence, health, enforcement, mode_wanted, trial_seconds_left, enforced, reported_tags,
             operator_set, registered_in, reported_site,
         ) = row  # fmt: skip
+        if len(self._texts) > _TEXTS_SHARED:
+            self._texts.clear()
         one = self._texts.setdefault
         return Agent(
             number=number,

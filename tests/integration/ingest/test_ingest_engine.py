@@ -13,6 +13,7 @@ from manager.engine.ports import PruneOrder
 from manager.engine.settings import EngineSettings
 from manager.ingest.known_agents import KnownAgents
 from manager.ingest.report_store import INGESTED
+from manager.storage import rows
 from manager.storage.postgresql.backend import AGENTS_CHANGED
 from manager.storage.postgresql.listener import Listener
 from schemas import topics
@@ -40,6 +41,33 @@ def test_a_report_is_stored_acknowledged_and_answered(leader: Bench, stack: Exit
     assert worker.receipts(agent)["stored"] == ["t-1"]
     assert leader.rows("SELECT count(*) FROM threat") == [(1,)]
     assert worker.engine.counters["reports_repeated"] == 1
+
+
+@pytest.mark.parametrize("damage", ["keys = '\\x00'", "addresses = '{'"])
+def test_an_agent_whose_row_cannot_be_read_holds_up_no_others(leader: Bench, stack: ExitStack, damage: str) -> None:
+    """Its reports are dead letters without a receipt, so that its guard keeps them; those of others are stored."""
+    worker, damaged, sound = a_worker(leader, stack), leader.enroll("web-1"), leader.enroll("web-2")
+    leader.rows(f"UPDATE agent SET {damage} WHERE agent_id = '{damaged.agent_id}' RETURNING number")
+    for agent in (damaged, sound):
+        worker.put(topics.THREATS, agent, agent.threat(leader.wall, "t-1", sourceIp=SOURCE))
+    worker.engine.step(leader.now)
+    assert worker.receipts(sound)["stored"] == ["t-1"]
+    assert worker.receipts(damaged) == {"stored": [], "refused": [], "deferred": []}
+    assert len(worker.acknowledged) == 2
+    assert leader.rows("SELECT count(*) FROM threat") == [(1,)]
+
+
+def test_texts_that_agents_state_fill_no_memory(
+    leader: Bench, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker reads an agent again and again, which may state another version or mode each time."""
+    monkeypatch.setattr(rows, "_TEXTS_SHARED", 20)
+    worker, agent = a_worker(leader, stack), leader.enroll("web-1")
+    for number in range(60):
+        leader.rows(f"UPDATE agent SET version = 'v{number}' WHERE agent_id = '{agent.agent_id}' RETURNING number")
+        (found,) = worker.store.agents([agent.agent_id])
+        assert found.host.version == f"v{number}"
+    assert len(worker.store._rows._texts) < 40
 
 
 def test_a_receipt_names_the_generation_that_its_commit_saw(leader: Bench, stack: ExitStack) -> None:
