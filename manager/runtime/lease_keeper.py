@@ -108,9 +108,13 @@ class LeaseKeeper:
         return self._member.role
 
     def features(self) -> tuple[str, ...]:
-        """Return those of this manager's features that all managers of the database have, as last read."""
-        members = () if self.group is None else self.group.members
-        return common_features(self._member.features, (member.features for member in members))
+        """Return those of this manager's features that all managers of the database have, as last read.
+
+        None before the first reading: a manager of an earlier release may live.
+        """
+        if self.group is None:
+            return ()
+        return common_features(self._member.features, (member.features for member in self.group.members))
 
     def leads(self) -> bool:
         """Return whether this manager may write and publish now; safe from any thread."""

@@ -70,9 +70,11 @@ def test_two_managers_of_a_host_with_the_longest_name_are_two(start: Start) -> N
 
 
 def test_a_keeper_that_was_never_started_is_closed(postgresql_address: DatabaseAddress) -> None:
-    """So a process whose start is refused ends with the reason, not with an error of its thread."""
-    member = Member("a", "host-a", "http://a:8443", "mqtt://broker", "0.1.0", (), "ingest")
-    LeaseKeeper(LeaseTable(postgresql_address), member, time.monotonic, times=TIMES).close()
+    """So a process whose start is refused ends with the reason, not with an error of its thread; it knows of nobody."""
+    member = Member("a", "host-a", "http://a:8443", "mqtt://broker", "0.1.0", ("x",), "ingest")
+    keeper = LeaseKeeper(LeaseTable(postgresql_address), member, time.monotonic, times=TIMES)
+    assert keeper.features() == ()
+    keeper.close()
 
 
 def test_a_release_hands_over_at_once_and_a_silence_in_time(start: Start) -> None:
