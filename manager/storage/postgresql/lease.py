@@ -4,7 +4,6 @@ The rules are those of `manager.domain.lease`.
 """
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -244,8 +243,3 @@ class Fence:
         """
         if connection.execute(_FENCE.encode(), self._params).fetchone() is None:
             raise StoreUnavailable("another manager of this database leads now; nothing was written")
-
-
-def leader_of(members: Sequence[Member], holder: str | None) -> Member | None:
-    """Return the manager that holds the lease; None where it is not known."""
-    return next((member for member in members if member.id == holder), None)
