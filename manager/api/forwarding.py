@@ -42,6 +42,9 @@ _IDLE = 2.0
 
 _CONNECTIONS = 500
 
+_FORMER_LEADER = 6.0
+"""Seconds that a former leader has for the answers that it owes; one that hangs would be waited for much longer."""
+
 
 class ForwardingCodes:
     """Signs and verifies the addresses of clients whose requests are passed on.
@@ -103,18 +106,39 @@ class LeaderProxy:
 
     def __init__(self, codes: ForwardingCodes, tls: ssl.SSLContext | None) -> None:
         self._codes = codes
+        self._verify = False if tls is None else tls
+        self._clients: dict[str, httpx2.AsyncClient] = {}
+        """The client of the leader, by its id. A former leader that hangs has the connections of its own one alone."""
+        self._former: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Close the connections to the leader, and to former ones."""
+        former = list(self._former)
+        for task in former:
+            task.cancel()
+        await asyncio.gather(*former, return_exceptions=True)
+        for client in self._clients.values():
+            await client.aclose()
+
+    def _client_of(self, leader: Leader) -> httpx2.AsyncClient:
+        client = self._clients.get(leader.id)
+        if client is None:
+            for former in self._clients.values():
+                task = asyncio.create_task(_close_later(former), name="former-leader")
+                self._former.add(task)
+                task.add_done_callback(self._former.discard)
+            client = self._new_client()
+            self._clients = {leader.id: client}
+        return client
+
+    def _new_client(self) -> httpx2.AsyncClient:
         limits = httpx2.Limits(
             max_connections=_CONNECTIONS,
             max_keepalive_connections=_CONNECTIONS,
             keepalive_expiry=_IDLE,
         )
         timeout = httpx2.Timeout(_ANSWER_TIMEOUT, connect=_CONNECT_TIMEOUT, pool=_CONNECT_TIMEOUT)
-        verify = False if tls is None else tls
-        self._client = httpx2.AsyncClient(limits=limits, timeout=timeout, verify=verify, trust_env=False)
-
-    async def close(self) -> None:
-        """Close the connections to the leader."""
-        await self._client.aclose()
+        return httpx2.AsyncClient(limits=limits, timeout=timeout, verify=self._verify, trust_env=False)
 
     async def forward(
         self, leader: Leader, scope: Scope, receive: Receive, send: Send, *, address: str, body: bytes
@@ -135,7 +159,7 @@ class LeaderProxy:
         """
         request = self._request(leader, scope, address, body)
         try:
-            response = await self._client.send(request, stream=True)
+            response = await self._client_of(leader).send(request, stream=True)
         except httpx2.HTTPError as error:
             log.warning("request_not_forwarded", leader=leader.url, reason=str(error) or type(error).__name__)
             raise LeaderUnreachable from error
@@ -164,6 +188,14 @@ class LeaderProxy:
         except httpx2.InvalidURL as error:
             raise NotFound("no path is named so") from error
         return httpx2.Request(scope["method"], url, headers=headers, content=body or None)
+
+
+async def _close_later(client: httpx2.AsyncClient) -> None:
+    """Close the connections to a former leader once it had time to answer."""
+    try:
+        await asyncio.sleep(_FORMER_LEADER)
+    finally:
+        await client.aclose()
 
 
 async def _send_answer(response: httpx2.Response, send: Send) -> None:

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.types import Receive, Scope, Send
 
+from manager.api import forwarding
 from manager.api.authentication import Credentials
 from manager.api.forwarding import FORWARDED, ForwardingCodes, Leader, LeaderProxy
 from manager.api.middleware.client_address import ClientAddresses
@@ -163,6 +164,32 @@ def test_without_a_leader_the_client_is_told_to_come_again(standing_by: Standing
         answer = client.get("/api/agents")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
     assert "does not answer" in answer.json()["error"]
+
+
+def test_a_leader_that_hangs_holds_nothing_up_once_another_leads(
+    standing_by: StandingBy, client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests that wait for it take no connections from those to its successor, and end soon with a 503."""
+    monkeypatch.setattr(forwarding, "_CONNECTIONS", 2)
+    monkeypatch.setattr(forwarding, "_FORMER_LEADER", 0.5)
+    leading, codes = standing_by.leader, list[int]()
+
+    def ask() -> None:
+        codes.append(httpx2.get(f"{standing_by.server.url}/api/x", timeout=100, trust_env=False).status_code)
+
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        standing_by.leader = Leader("leader-0", f"http://127.0.0.1:{hanging.getsockname()[1]}")
+        waiting = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in waiting:
+            thread.start()
+        taken = [hanging.accept()[0] for _ in waiting]
+        standing_by.leader = leading
+        assert client.get("/api/x").status_code == 201
+        for thread in waiting:
+            thread.join(60)
+        assert codes == [503, 503]
+        for connection in taken:
+            connection.close()
 
 
 def test_the_lead_is_promised_only_where_a_manager_stands_by(standing_by: StandingBy, client: httpx2.Client) -> None:
