@@ -55,13 +55,13 @@ def test_acknowledgements_beyond_the_queue_do_not_lock_the_loop_out_of_publish(
     def publish() -> None:
         for _ in range(_MORE_THAN_IT_HOLDS):
             link.publish(topics.THREATS, b"{}")
-        eventually(lambda: events.delivered > _CAPACITY, "acknowledgements", 20)
+        eventually(lambda: events.delivered > _CAPACITY, "acknowledgements", 60)
         link.publish(topics.THREATS, b"{}")
 
     publishing = threading.Thread(target=publish, daemon=True)
     publishing.start()
-    eventually(lambda: not publishing.is_alive(), "the publish to return", 50)
-    eventually(lambda: events.delivered == _MORE_THAN_IT_HOLDS + 1, "all acknowledgements", 50)
+    eventually(lambda: not publishing.is_alive(), "the publish to return", 90)
+    eventually(lambda: events.delivered == _MORE_THAN_IT_HOLDS + 1, "all acknowledgements", 60)
 
 
 def test_a_publish_after_the_end_of_the_thread_calls_nothing_back(
