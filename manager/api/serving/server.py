@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import cast
 
 import structlog
 import uvicorn
@@ -20,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 _BIND_RETRY = 0.1
 _SHUTDOWN_GRACE = 1
+_IDLE_GRACE = 0.8
 _JOIN_TIMEOUT = 2.0
 _BACKLOG = 1024
 PORT_WAIT = 10.0
@@ -174,6 +176,14 @@ class _Server(uvicorn.Server):
         )
         self.start_finished.set()
 
+    async def _abort_idle(self) -> None:
+        """Cut connections without a request whose clients do not answer the end of TLS, before the grace is over."""
+        await asyncio.sleep(_IDLE_GRACE)
+        for connection in list(self.server_state.connections):
+            open_connection = cast("HttpConnection", connection)
+            if open_connection.cycle is None or open_connection.cycle.response_complete:
+                open_connection.transport.abort()
+
     def stop_accepting(self) -> None:
         """Close the listeners; called in another thread, and returns when they are closed."""
         closed = threading.Event()
@@ -189,6 +199,10 @@ class _Server(uvicorn.Server):
                 closed.wait(_JOIN_TIMEOUT)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        abort_idle = asyncio.create_task(self._abort_idle(), name="abort-idle-connections")
         await super().shutdown(sockets)
+        abort_idle.cancel()
+        for connection in list(self.server_state.connections):
+            cast("HttpConnection", connection).transport.abort()
         if self._timeouts is not None:
             self._timeouts.cancel()

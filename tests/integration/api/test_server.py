@@ -1,6 +1,8 @@
 """The server's port and its end."""
 
+import gc
 import socket
+import ssl
 import threading
 from pathlib import Path
 
@@ -139,3 +141,18 @@ def test_a_client_that_shakes_no_hands_is_cut(tmp_path: Path, monkeypatch: pytes
             assert silent.recv(1) == b""
     finally:
         server.stop()
+
+
+def test_a_silent_tls_connection_ends_with_the_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A client that answers no farewell is cut: the process goes on without its socket and logs nothing of it."""
+    tls = CertificateFiles(*Authority(tmp_path, "ours").server("http")).context()
+    server = ApiServer(_application, "127.0.0.1", 0, tls=tls)
+    server.start()
+    client = ssl.create_default_context()
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    with client.wrap_socket(connection) as silent:
+        assert _status(silent) == 204
+        server.stop()
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if "Cancel" in record.getMessage()] == []
