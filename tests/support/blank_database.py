@@ -14,13 +14,23 @@ _FILLED = (
 _SEQUENCES = "SELECT sequencename, coalesce(last_value, start_value), last_value IS NOT NULL FROM pg_sequences"
 _SHAPE = """
 SELECT line FROM (
-    SELECT concat_ws(' ', 'relation', relname, relkind, relacl, reloptions, relpersistence,
+    SELECT concat_ws(' ', 'relation', relname, relkind, relacl, reloptions, relpersistence, relrowsecurity,
         pg_get_expr(relpartbound, oid)) AS line
     FROM pg_class WHERE relnamespace = 'public'::regnamespace
     UNION ALL
     SELECT concat_ws(' ', 'column', relname, attname, atttypid, attnotnull, attidentity)
     FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
     WHERE relnamespace = 'public'::regnamespace AND attnum > 0
+    UNION ALL
+    SELECT concat_ws(' ', 'default', adrelid::regclass, adnum, pg_get_expr(adbin, adrelid)) FROM pg_attrdef
+    UNION ALL
+    SELECT concat_ws(' ', 'sequence', seqrelid::regclass, seqstart, seqincrement, seqmin, seqmax, seqcache, seqcycle)
+    FROM pg_sequence
+    UNION ALL
+    SELECT concat_ws(' ', 'index', pg_get_indexdef(indexrelid), indisvalid)
+    FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE relnamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT concat_ws(' ', 'extension', extname) FROM pg_extension
     UNION ALL
     SELECT concat_ws(' ', 'constraint', conname, conrelid::regclass, pg_get_constraintdef(oid))
     FROM pg_constraint WHERE connamespace = 'public'::regnamespace
@@ -56,7 +66,7 @@ class BlankDatabase:
 
     Attributes:
         tables: The names of its tables.
-        shape: What the catalogs say of its tables, columns, constraints, functions, settings and rights.
+        shape: What the catalogs say of its tables, columns, sequences, constraints, functions, settings and rights.
         sequences: Name, value and whether it was given out, of each sequence.
         rows: The rows of the tables that have any.
     """

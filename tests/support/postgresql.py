@@ -212,9 +212,14 @@ class Postgresql:
             connection.execute(statement)
         return self.address(name)
 
-    def drop(self, address: DatabaseAddress) -> None:
+    def drop(self, address: DatabaseAddress, *, may_be_kept: bool = True) -> None:
         """End a database's connections and drop it; a migrated one is made blank and kept for the next that is made."""
-        if address.url in self._migrated and len(self._spares) < _MOST_SPARES and self._is_restored(address):
+        if (
+            may_be_kept
+            and address.url in self._migrated
+            and len(self._spares) < _MOST_SPARES
+            and self._is_restored(address)
+        ):
             self._spares.append(address)
             return
         self._migrated.discard(address.url)
@@ -246,7 +251,7 @@ def postgresql_empty(postgresql_cluster: Postgresql) -> Iterator[DatabaseAddress
 
 @pytest.fixture
 def postgresql_address(postgresql_cluster: Postgresql) -> Iterator[DatabaseAddress]:
-    """Provide a new database with this release's schema."""
+    """Provide a new database with this release's schema, which a test may change."""
     address = postgresql_cluster.create_migrated()
     yield address
-    postgresql_cluster.drop(address)
+    postgresql_cluster.drop(address, may_be_kept=False)
