@@ -16,7 +16,7 @@ from chaos.report import read, results, write
 from chaos.run import Row, run_fault, share_out
 from chaos.scale import firewall
 from chaos.scale.campaign import run_campaign
-from chaos.scale.faults import plan
+from chaos.scale.faults import ScaleFault, plan
 from chaos.scale.summary import read as read_lines
 from chaos.scale.summary import summed, table
 from chaos.site import DOORS, Load
@@ -67,7 +67,7 @@ def main(
         firewall.enter_namespace()
     seed = secrets.randbelow(2**31) if seed is None else seed
     if profile == "scale":
-        _strike_group(faults, seed, Load(agents, rate), minutes, lines)
+        _strike_group(plan(faults, Random(seed), only), seed, Load(agents, rate), minutes, lines)
     chosen = [fault for fault in every_fault() if only is None or only in fault.group or only in fault.name]
     shares = [share for share in share_out(chosen, kills) if door in {None, share[1]}]
     if not shares:
@@ -88,10 +88,13 @@ def main(
     raise typer.Exit(1 if any(_is_surprise(row) for row in done) else 0)
 
 
-def _strike_group(faults: int, seed: int, load: Load, minutes: float, lines: Path | None) -> NoReturn:
+def _strike_group(faults: list[ScaleFault], seed: int, load: Load, minutes: float, lines: Path | None) -> NoReturn:
+    if not faults:
+        typer.echo("no fault of that name or group", err=True)
+        raise typer.Exit(2)
     if firewall.is_inside():
         firewall.open_loopback()
-    typer.echo(f"seed {seed}: again with --profile scale --seed {seed} --faults {faults}", err=True)
+    typer.echo(f"seed {seed}: again with --profile scale --seed {seed} --faults {len(faults)}", err=True)
     told: list[dict[str, Any]] = []
     stops: list[int] = []
 
@@ -109,7 +112,7 @@ def _strike_group(faults: int, seed: int, load: Load, minutes: float, lines: Pat
                 file.write(f"{json.dumps(members)}\n")
 
     run_campaign(
-        plan(faults, Random(seed)),
+        faults,
         seed=seed,
         load=load,
         seconds=minutes * 60,

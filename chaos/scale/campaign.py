@@ -27,7 +27,7 @@ _LEDGER_WITHIN = 1800.0
 _AFTER_DEADLINE = 300.0
 """Seconds for which the fleet goes on reporting at most when no further fault begins."""
 
-_SETTLES, _AT_ONCE = 0.2, 0.15
+_SETTLES, _AT_ONCE = 0.1, 0.15
 """Shares of the faults after which all members must be ready before the next one, and of those that the next one
 follows at once. After the others the next one strikes when a report has had its receipt."""
 

@@ -139,8 +139,19 @@ NETWORK_FAULTS = [
 ]
 
 
-def plan(number: int, dice: Random) -> list[ScaleFault]:
-    """Return so many faults in a seeded order: a third of the network, each kind as often as any other of its third."""
+def plan(number: int, dice: Random, only: str | None = None) -> list[ScaleFault]:
+    """Return so many faults in a seeded order: a third of the network, each kind as often as any other of its third.
+
+    Args:
+        number: the number of faults.
+        dice: the seeded source of the order.
+        only: part of a name or group: all faults are of the kinds that have it.
+    """
+    if only is not None:
+        kinds = [each for each in PROCESS_FAULTS + NETWORK_FAULTS if only in each.name or only in each.group]
+        faults = [kinds[each % len(kinds)] for each in range(number)] if kinds else []
+        dice.shuffle(faults)
+        return faults
     network = [NETWORK_FAULTS[each % len(NETWORK_FAULTS)] for each in range(round(number / 3))]
     processes = [PROCESS_FAULTS[each % len(PROCESS_FAULTS)] for each in range(number - len(network))]
     faults = network + processes
