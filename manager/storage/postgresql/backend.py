@@ -21,7 +21,11 @@ AGENTS_CHANGED = "panguard_agents"
 """The channel on which the leader names agents whose keys changed, and removed ones."""
 
 _NOTIFY_AGENTS = "SELECT pg_notify(%s, agent_id) FROM unnest(%s::text[]) AS changed (agent_id)"
-_SEQUENCE = "SELECT sequence FROM threat WHERE threat_id = %s AND agent_number = %s"
+_STORED = "SELECT sequence, received_at FROM threat WHERE threat_id = %s AND agent_number = %s"
+_DECIDED_AS = """
+UPDATE threat SET event_time = %s, received_at = %s, time_known = %s, ignored = %s
+WHERE sequence = %s AND received_at = %s
+"""
 _TIMELINE = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
 
 _LOCK_MARK = "SELECT value FROM meta WHERE key = %s FOR UPDATE"
@@ -68,7 +72,8 @@ class PostgresqlBackend:
     def insert_threats(self, rows: Sequence[ThreatRow]) -> InsertedThreats:
         """Insert threats by COPY, into partitions made for them.
 
-        An ingest worker may have stored some since they were looked up.
+        An ingest worker may have stored some since they were looked up. Their rows get the times by which they were
+        decided: the next leader would count one a second time that lies outside its incident.
 
         Raises:
             StoreRejected: a worker has stored another content under the id of one.
@@ -87,8 +92,10 @@ class PostgresqlBackend:
                 row = rows[place]
                 if digest != row.digest:
                     raise StoreRejected(f"another report of this agent has the id {row.threat_id}")
-                found = connection.execute(_SEQUENCE, (row.threat_id, row.agent_number)).fetchall()
-                ranges += [(sequence, sequence) for (sequence,) in found]
+                decided = row.event_time, row.received_at, row.time_known, row.ignored
+                for sequence, received_at in connection.execute(_STORED, (row.threat_id, row.agent_number)).fetchall():
+                    connection.execute(_DECIDED_AS, (*decided, sequence, received_at))
+                    ranges.append((sequence, sequence))
         return InsertedThreats(len(rows) - len(stored.known), ranges[0][1], ranges)
 
     def has_committed(self, changes: Changes) -> bool:

@@ -191,6 +191,31 @@ def test_what_a_worker_stored_meanwhile_is_not_decided_again(bench: Bench, worke
     assert bench.rows("SELECT count(*) FROM threat") == [(2,)]
 
 
+def test_what_a_worker_stored_meanwhile_is_counted_once_by_a_successor(bench: Bench, worker: Worker) -> None:
+    """The worker's row gets the event time by which the leader decided: the next one finds it inside the incident."""
+    one, two, three = agents_with_clocks(bench, "web-1", "web-2", "web-3")
+    payload = one.threat(bench.wall + 1, sourceIp=SOURCE)  # its event counts at the receipt, by each process's own
+    rows = worker.rows(one, payload)
+    bench.elapsed += 0.05
+    known_reports = bench.store.known_reports
+
+    def overtaken(keys: Any) -> dict[tuple[int, str], bytes]:
+        found = known_reports(keys)
+        store_reports(worker.connection, rows)
+        worker.connection.commit()
+        bench.store.known_reports = known_reports  # type: ignore[method-assign]
+        return found
+
+    bench.store.known_reports = overtaken  # type: ignore[method-assign]
+    bench.receive(topics.THREATS, one.agent_id, payload)
+    bench.receive(topics.THREATS, two.agent_id, two.threat(bench.wall, sourceIp=SOURCE))
+    assert opened(bench) == [(SOURCE, 2)]
+    bench.crash()
+    bench.receive(topics.THREATS, three.agent_id, three.threat(bench.wall - 1, sourceIp=SOURCE))
+    bench.pass_time(2)
+    assert opened(bench) == [(SOURCE, 3)]
+
+
 def test_other_content_that_a_worker_stored_meanwhile_is_refused(bench: Bench, worker: Worker) -> None:
     """The receipt of a report whose id was just stored with another content refuses it."""
     (agent,) = agents_with_clocks(bench, "web-1")
