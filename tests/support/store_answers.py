@@ -67,11 +67,15 @@ class _Asked:
         return f"{name}{arguments}{filters}", found
 
     def pages(self, name: str, **filters: Any) -> tuple[str, Any]:
-        """Return the records of all pages, with each cursor."""
+        """Return the records of all pages, with each cursor; of messages only whether there is one.
+
+        A cursor names a message's number, and on PostgreSQL one that is stored again takes a number that no row has.
+        """
         found, cursor = [], None
         while True:
             label, page = self.once(name, **filters, limit=PAGE, cursor=cursor)
-            found.append(page)
+            is_message_page = name == "notifications" and not isinstance(page, str)
+            found.append((page[0], page[1] is None) if is_message_page else page)
             if isinstance(page, str) or page[1] is None:
                 return label, found
             cursor = page[1]
