@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_STOP_PATIENCE = 10.0
+_STOP_PATIENCE = 30.0
 _DEGRADED = 3
 
 app.command("start")(start)

@@ -181,7 +181,9 @@ def _pry(manager: ManagerProcess, guard: GuardProcess, other_id: str) -> set[str
     eventually(client.is_connected)
     identifiers = {"agentId": other_id, "clientId": "0" * 32, "organizationId": "other", "event": "agent_online"}
     topics = [row.address(identifiers.get(row.placeholder or "")) for row in TABLE if row.placeholder]
-    client.subscribe([(topic, 1) for topic in [*topics, PREFIX + "#", "#", PREFIX + "agents/+/threats"]])
+    filters = [(topic, 1) for topic in [*topics, PREFIX + "#", "#", PREFIX + "agents/+/threats"]]
+    client.on_connect = lambda *_: client.subscribe(filters)  # after a cut too
+    client.subscribe(filters)
     for row, topic in zip([row for row in TABLE if row.placeholder], topics, strict=True):
         if Role.AGENT is row.publisher or row.retained:
             client.publish(topic, b"{}", qos=1, retain=True)

@@ -206,14 +206,15 @@ def test_the_same_through_a_mosquitto_of_ones_own(tmp_path: Path) -> None:
 def test_a_manager_that_gets_certificates_tells_so_in_its_first_token(tmp_path: Path) -> None:
     """The token of the first start, kept since, names the authority from the next start on; its secret is the same."""
     (tmp_path / "plain").mkdir()
-    with ManagerProcess(tmp_path / "plain") as plain:
-        before = EnrollmentToken.parse((plain.data / "enroll.token").read_text())
-        assert before.ca_fingerprint is None
     (tmp_path / "secured").mkdir()
-    secured = ManagerProcess(tmp_path / "secured", tls=True)
-    shutil.copytree(plain.data, secured.data, dirs_exist_ok=True)
-    with secured:
-        after = EnrollmentToken.parse((secured.data / "enroll.token").read_text())
+    with stores_in(None):  # one data directory with its store, whatever the other tests of this module have
+        with ManagerProcess(tmp_path / "plain") as plain:
+            before = EnrollmentToken.parse((plain.data / "enroll.token").read_text())
+            assert before.ca_fingerprint is None
+        secured = ManagerProcess(tmp_path / "secured", tls=True)
+        shutil.copytree(plain.data, secured.data, dirs_exist_ok=True)
+        with secured:
+            after = EnrollmentToken.parse((secured.data / "enroll.token").read_text())
     own = TlsDirectory(secured.data).authority()
     assert own is not None
     assert after.ca_fingerprint == own.fingerprint
