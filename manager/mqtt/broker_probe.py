@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 
 _FAILURE = 128
 _SHARED_TRIES = 5
+_ASKED_AGAIN = 1.25
+"""Seconds after which a manager is asked again whether it is online: it answers once a second at most."""
+
 _TOPIC = MANAGER_PRESENCE.address()
 _WILDCARD = f"{_TOPIC.rpartition('/')[0]}/+"
 _NO_WILDCARDS = (
@@ -158,8 +161,6 @@ class _Probe:
             return _NO_WILDCARDS
         if retained is None or managers.conflict(retained) is None:
             return None
-        self._messages.clear()
-        self._publish(managers.publication("offline", retained=False))
         return self._conflict(managers)
 
     def receives_shared(self, group: str) -> bool:
@@ -216,12 +217,16 @@ class _Probe:
         return False
 
     def _conflict(self, managers: RivalManagers) -> str | None:
-        """Return the conflict with a manager that answers."""
+        """Return the conflict with a manager that answers; one that has just answered another probe is asked again."""
         deadline = time.monotonic() + self._settings.answer
-        while (message := self._message(deadline - time.monotonic())) is not None:
-            conflict = managers.conflict(bytes(message.payload))
-            if conflict is not None:
-                return conflict
+        self._messages.clear()
+        while (left := deadline - time.monotonic()) > 0:
+            self._publish(managers.publication("offline", retained=False))
+            again = time.monotonic() + min(left, _ASKED_AGAIN)
+            while (message := self._message(again - time.monotonic())) is not None:
+                conflict = managers.conflict(bytes(message.payload))
+                if conflict is not None:
+                    return conflict
         return None
 
     def _subscribe(self, topic_filter: str) -> bool:

@@ -7,17 +7,21 @@ from types import TracebackType
 from typing import Self
 
 import pytest
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion
 
 from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.broker_probe import ProbeSettings, delivers_shared, find_obstacle
 from manager.mqtt.rival_managers import RivalManagers
 from schemas.model import utc
 from schemas.presence import ManagerPresence
+from schemas.topics import MANAGER_PRESENCE
 from tests.support.mosquitto import Mosquitto
 from tests.support.other_brokers import Nats
 from tests.support.tcp_proxy import TcpProxy
 
 QUICK = ProbeSettings(connect=0.3, grace=0.01, answer=0.05, wildcard=0.05, shared=0.05)
+TOPIC = MANAGER_PRESENCE.address()
 _CONNECT, _PUBLISH, _SUBSCRIBE, _UNSUBSCRIBE, _DISCONNECT = 1, 3, 8, 10, 14
 
 
@@ -88,9 +92,12 @@ def _packet(packets: object) -> tuple[int, bytes]:
             return head, read(length)
 
 
+def _presence(state: str, **members: object) -> ManagerPresence:
+    return ManagerPresence.model_validate({"state": state, "version": "1", "sent_at": utc(1.0), **members})
+
+
 def rivals() -> RivalManagers:
-    members = {"store_id": "store-a", "instance": "i1", "since": utc(1.0), "version": "1", "sent_at": utc(1.0)}
-    return RivalManagers(lambda state: ManagerPresence.model_validate({"state": state, **members}))
+    return RivalManagers(lambda state: _presence(state, store_id="store-a", instance="i1", since=utc(1.0)))
 
 
 def shared(address: BrokerAddress, settings: ProbeSettings = QUICK) -> bool | None:
@@ -139,6 +146,34 @@ def test_a_slow_broker_shares(mosquitto: Mosquitto) -> None:
     """A message that takes longer than the wait for it, behind answers as late as itself, is waited for."""
     with TcpProxy(mosquitto.port) as road, road.delaying(0.2):
         assert shared(BrokerAddress("127.0.0.1", road.port), ProbeSettings(connect=60.0, shared=0.25)) is True
+
+
+@pytest.mark.mosquitto
+def test_a_manager_that_has_just_answered_is_asked_again(mosquitto: Mosquitto) -> None:
+    """A manager that is online answers once a second at most; one whose question fell into that second lives too."""
+    other = _presence("online", store_id="store-b", instance="i0", since=utc(0.0))
+    asked: list[bytes] = []
+
+    def answer(client: Client, _data: object, message: MQTTMessage) -> None:
+        if b"offline" in message.payload:
+            asked.append(message.payload)
+            if len(asked) > 1:
+                client.publish(TOPIC, other.body(), qos=1, retain=True)
+
+    online = Client(CallbackAPIVersion.VERSION2)
+    online.on_message = answer
+    online.connect("127.0.0.1", mosquitto.port)
+    online.loop_start()
+    try:
+        online.subscribe(TOPIC, 1)
+        online.publish(TOPIC, other.body(), qos=1, retain=True).wait_for_publish(60)
+        address = BrokerAddress("127.0.0.1", mosquitto.port)
+        found = find_obstacle(rivals(), address, "manager", None, None, settings=ProbeSettings(answer=60.0))
+        assert found is not None
+        assert "a manager of another store (store-b)" in found
+    finally:
+        online.disconnect()
+        online.loop_stop()
 
 
 @pytest.mark.nats
