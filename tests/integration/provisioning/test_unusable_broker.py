@@ -30,7 +30,7 @@ def says(manager: ManagerProcess, sentence: str) -> None:
 
 
 def logged(manager: ManagerProcess, event: str) -> int:
-    return (manager.home / "manager.log").read_text().count(event)
+    return (manager.home / "manager.log").read_text().count(f"event={event} ")
 
 
 def test_a_login_that_may_not_read_threats_leaves_the_manager_not_ready(
