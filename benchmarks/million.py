@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks import interpreter
-from benchmarks.fleet import INTERVAL, BeatingFleet, heartbeat_body, make_store, show, times_of
+from benchmarks.fleet import INTERVAL, BeatingFleet, heartbeat_body, make_store_apart, show, times_of
 from manager.domain.agents.agent import Agent
 from manager.domain.instant import Instant
 from manager.engine.inbox import Inbound, Inbox
@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
     interpreter.announce()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         path, keyring = Path(name) / "panguard.db", ManagerKeyring(new_secret())
-        make_store(path, keyring.store_key, agents)
+        make_store_apart(path, keyring.store_key, agents)
         fleet = BeatingFleet(path, keyring, trace=False)
         heartbeats = HeartbeatSocket(fleet.agents, Path(name))
         fleet.beat(minutes * 60, heartbeats)
