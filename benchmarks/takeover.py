@@ -133,7 +133,7 @@ def measure(agents: int, threats: int, times: int) -> list[Figure]:
 
 
 class _Log:
-    """What a manager logs from now on."""
+    """The lines that a manager logs from now on."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -134,7 +134,7 @@ class Group:
         self.fleet: Simulation | None = None
         self.kills = 0
         self.notes: list[str] = []
-        """What the present fault strikes, in words."""
+        """The targets of the present fault, in words."""
 
     @property
     def members(self) -> list[Member]:

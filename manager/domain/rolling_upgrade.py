@@ -12,13 +12,13 @@ from typing import NamedTuple
 from schemas.report_batches import FEATURE
 
 FEATURES = (FEATURE,)
-"""What this release takes beyond the first one; a manager without one of these must not be sent what it names."""
+"""The features of this release beyond the first one; a manager without one must not be sent what it names."""
 
 HTTP_SIGNS = "life.http"
 """Signs of life of HTTP agents in what workers hand over: without it the leader would take these agents for silent."""
 
 AMONG_MANAGERS = (HTTP_SIGNS,)
-"""What managers of this release take from each other beyond the first one; guards are not told of it."""
+"""The features that managers of this release have for each other; guards are not told of them."""
 
 
 class Migration(NamedTuple):

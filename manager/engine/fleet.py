@@ -102,7 +102,7 @@ class Fleet:
     life_key: bytes | None = None
     """Verifies the messages of ingest workers; None where there are none."""
     features: tuple[str, ...] = FEATURES
-    """What the managers of the store take beyond the first release, all of them; guards are told so with the keys."""
+    """The features beyond the first release that all managers of the store have; guards are told with the keys."""
     enrollment_rate: EnrollmentRate = field(init=False)
     liveness: Liveness = field(init=False)
     held_back: HeldBackReports = field(init=False)

@@ -27,7 +27,7 @@ class KnownAgents:
         self._by_digest: dict[bytes, Agent] = {}
         self._outdated: deque[str | None] = deque()
         self._changed: set[str | None] = set()
-        """What is in `_outdated`, for other threads."""
+        """The content of `_outdated`, for other threads."""
 
     def __len__(self) -> int:
         """Return the number of agents in memory."""

@@ -46,7 +46,7 @@ def _has_bytes(end: socket.socket) -> bool:
 
 
 def test_a_held_direction_carries_nothing_until_it_is_released(way: Way, server: socket.socket) -> None:
-    """What is for the server waits and what is for the client arrives; later all arrives, and the end behind it."""
+    """Bytes for the server wait and bytes for the client arrive; later all arrives, and the end behind it."""
     client, accepted = _connected(way, server)
     with client, accepted:
         with way.holding("server"):

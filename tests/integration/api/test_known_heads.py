@@ -245,7 +245,7 @@ def test_an_agent_that_varies_its_heads_displaces_no_others() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=60), st.integers(1, 9))
 def test_heads_have_a_bound_in_all_and_for_each_agent(kept: list[tuple[int, int]], most: int) -> None:
-    """Whatever comes in whatever order, the head that came last is known, and no more heads than the bounds."""
+    """In any order of arrival the head that came last is known, and no more heads than the bounds."""
     heads: KnownHeads[tuple[int, int]] = KnownHeads(most=most)
     every = {
         (agent, number): _HEAD.replace(b"X: C", b"X: %d %d C" % (agent, number)) + b"{}"

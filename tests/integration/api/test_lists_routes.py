@@ -181,7 +181,7 @@ def test_readiness_says_why_not(served: Served) -> None:
 
 
 def test_the_overview_says_why_the_manager_is_not_ready(served: Served, admin: httpx2.Client) -> None:
-    """Who looks at the fleet sees by the same request that its reports do not arrive; null while they do."""
+    """The overview says in the same answer that reports do not arrive; null while they do."""
     assert admin.get("/api/overview").json()["data"]["notReady"] is None
     served.not_ready = "the broker is not connected"
     assert admin.get("/api/overview").json()["data"]["notReady"] == "the broker is not connected"

@@ -174,7 +174,7 @@ def test_heartbeats_and_reports_keep_an_agent_online(leader: Bench, stack: ExitS
 
 
 def test_a_heartbeat_from_before_the_sign_off_keeps_nobody_online(leader: Bench, stack: ExitStack) -> None:
-    """What the worker hands over after the agent has signed off at the leader, and received before, changes nothing."""
+    """A sign of life received before the agent signed off at the leader, and handed over later, changes nothing."""
     worker, agent = a_worker(leader, stack), registered(leader, "web-1")
     request = settled(leader, agent)
     begun(worker)
@@ -269,7 +269,7 @@ def test_a_removed_agent_is_for_the_leader_once_the_worker_is_told(leader: Bench
 
 
 def test_reports_of_an_agent_whose_removal_was_not_heard_are_dead_letters(leader: Bench, stack: ExitStack) -> None:
-    """What is stored before the notification comes is not decided on."""
+    """A report that is stored before the notification comes is not decided on."""
     worker, agent = a_worker(leader, stack), registered(leader, "web-1")
     only(worker.ask(LearnAgent(agent)))
     leader.ask(RemoveAgent(agent, "test"))

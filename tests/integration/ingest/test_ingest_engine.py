@@ -179,7 +179,7 @@ def test_heartbeats_reach_the_leader_each_second(leader: Bench, stack: ExitStack
 
 
 def test_a_worker_without_a_broker_waits(leader: Bench, stack: ExitStack) -> None:
-    """What is due and cannot be handed over asks for no step at once: the loop would take a core."""
+    """A hand-over that is due and impossible asks for no step at once: the loop would take a core."""
     worker = a_worker(leader, stack)
     worker.publisher.ready = False
     leader.pass_time(5.0)

@@ -110,7 +110,7 @@ def obstacle(address: BrokerAddress) -> str | None:
 
 @pytest.mark.parametrize("answers", range(5))
 def test_a_broker_that_goes_away_during_the_probe_does_not_lack_shared_subscriptions(answers: int) -> None:
-    """Where it ends the connection, or says no more, the probe knows nothing: it raises, and the link tries again."""
+    """If it ends the connection, or says no more, the probe knows nothing: it raises, and the link tries again."""
     with ForgetfulBroker(answers, ends=True) as broker, pytest.raises(OSError, match="ended the connection"):
         shared(broker.address)
     with ForgetfulBroker(answers) as broker, pytest.raises(TimeoutError, match="does not answer within"):

@@ -19,7 +19,7 @@ def used(cluster: Postgresql, *statements: str) -> DatabaseAddress:
 
 
 def test_rows_sequences_and_partitions_are_as_in_a_new_one(postgresql_cluster: Postgresql) -> None:
-    """Whatever rows a test wrote or removed, and however far it counted."""
+    """Any rows that a test wrote or removed are put right, however far it counted."""
     before = used(
         postgresql_cluster,
         "INSERT INTO meta VALUES ('left', 'behind')",

@@ -231,6 +231,7 @@ OLDEST = 2
 def up(_migrator, db):
     db.connection().execute("ALTER TABLE meta ADD COLUMN later text")
     while not Path(__file__).with_suffix(".goes_on").exists():
+        # a migration that stands still until the test lets it go on; the test ends this process
         time.sleep(0.02)
     db.connection().execute("SELECT 1")
 """

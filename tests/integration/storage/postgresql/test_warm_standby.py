@@ -55,7 +55,7 @@ def test_the_agents_are_read_at_once_each_minute_and_in_a_silence(postgresql_add
 
 
 def test_a_database_that_is_away_is_told_once_and_read_later(postgresql_address: DatabaseAddress) -> None:
-    """What was read stays; the next reading comes with its interval, or with the next silence."""
+    """The read state stays; the next reading comes with its interval, or with the next silence."""
     waiting = Waiting(postgresql_address)
     waiting.tick(0)
     waiting.standby._place = database_address(f"postgresql://panguard@127.0.0.1:{free_port()}/none")

@@ -41,7 +41,7 @@ def test_a_store_that_cannot_commit_acknowledges_nothing_and_loses_nothing(bench
 
 
 def test_features_are_announced_with_the_keys_at_once_and_after_each_connection(bench: Bench) -> None:
-    """What one of several managers lacks is announced no more, and what all have again is; both are signed."""
+    """A feature that one manager lacks is announced no more, and one that all have again is; both are signed."""
     topic = topics.MANAGER_KEYS.address()
 
     def announced() -> list[list[str]]:

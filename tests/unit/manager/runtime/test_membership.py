@@ -61,7 +61,7 @@ def test_a_manager_that_does_not_lead_does_not_even_ask_the_database() -> None:
 
 
 def test_health_names_leader_and_managers_by_host_and_port() -> None:
-    """Who leads since when, who stands by, and how long ago each was heard of; other ways to them are not told."""
+    """The leader and its time, the stand-bys, and how long ago each was heard of; other ways to them are not told."""
     record = group_record(cast("LeaseKeeper", membership(member("m2", "standby", 1.25))[1]))
     assert record["role"] == "leader"
     assert record["leader"] == {
