@@ -1,11 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench chaos fuzz audit clean
+.PHONY: help setup demo test test-all check bench chaos fuzz audit clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 
 help: ## show the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -23,8 +23,11 @@ setup: .venv/.ready ## everything into .venv; the command is .venv/bin/panguard
 demo: .venv/.running ## broker, manager and three guards on this machine, live
 	$(BIN)/panguard demo
 
-test: setup ## all tests; services that are not installed are skipped, in CI they must be there
-	$(BIN)/pytest -n 6 --dist loadfile --no-loadscope-reorder
+test: setup ## the tests before a commit; services that are not installed are skipped. With CI=true all tests, and all services must be there
+	$(BIN)/pytest -n 6 --dist loadfile --no-loadscope-reorder $(TESTS)
+
+test-all: TESTS = --long
+test-all: test ## all tests, also those that are left to CI because they take minutes
 
 # The checker of the console's types; the lock file pins it by version and content. It trusts the system's authorities, as pip does.
 node_modules/.ready: package.json package-lock.json .venv/.ready

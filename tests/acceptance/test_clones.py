@@ -16,6 +16,8 @@ from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.sites import KINDS_AND_TWO, site_at
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.long("tests/unit/manager/engine/messages/test_clone_events.py")
+
 
 @pytest.fixture(params=KINDS_AND_TWO)
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ManagerProcess]:

@@ -14,7 +14,7 @@ from tests.support.composition import services
 from tests.support.containers import Containers, missing
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.mosquitto
+pytestmark = [pytest.mark.long("tests/unit/deployment/test_compose_file.py"), pytest.mark.mosquitto]
 MANAGER = ["panguard", "manager"]
 DATA = "--data-dir=/var/lib/panguard/manager"
 

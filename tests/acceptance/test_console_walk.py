@@ -18,7 +18,12 @@ from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.chromium, pytest.mark.namespaces, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.long("tests/integration/api/test_console.py"),
+    pytest.mark.chromium,
+    pytest.mark.namespaces,
+    pytest.mark.timeout(600),
+]
 
 ATTACKER, SECOND, BYSTANDER = "203.0.113.66", "203.0.113.67", "203.0.113.68"
 GATEWAY = "203.0.113.254"

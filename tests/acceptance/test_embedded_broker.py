@@ -9,9 +9,12 @@ import socket
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.support.processes import GuardProcess, ManagerProcess, spooled
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.long("tests/integration/broker/test_supervisor.py")
 
 
 def broker_of(manager: ManagerProcess) -> psutil.Process | None:

@@ -15,7 +15,11 @@ from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.several_managers import DatabaseManagers, health, leads, role
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.mosquitto]
+pytestmark = [
+    pytest.mark.long("tests/integration/ingest/test_ingest_engine.py"),
+    pytest.mark.postgresql,
+    pytest.mark.mosquitto,
+]
 
 
 @pytest.fixture

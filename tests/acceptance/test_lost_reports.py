@@ -18,6 +18,8 @@ from tests.support.processes import GuardProcess, ManagerProcess, spooled
 from tests.support.several_managers import DatabaseManagers, leads
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.long("tests/unit/manager/engine/policies/test_lost_reports.py")
+
 QUICK = {"PANGUARD_HEARTBEAT_INTERVAL": "0.5", "PANGUARD_RATE_LIMIT": "0", "PANGUARD_RECONNECT_CAP": "2"}
 
 

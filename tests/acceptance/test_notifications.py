@@ -27,6 +27,8 @@ from tests.support.receivers import (
 )
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.long("tests/unit/manager/notifications/test_worker.py")
+
 KILLS = 10
 
 

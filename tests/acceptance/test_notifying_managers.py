@@ -16,7 +16,11 @@ from tests.support.receivers import http_receiver, ids_in_file, syslog_stream
 from tests.support.several_managers import DatabaseManagers, leads, stands_by
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.mosquitto]
+pytestmark = [
+    pytest.mark.long("tests/unit/manager/notifications/test_worker.py"),
+    pytest.mark.postgresql,
+    pytest.mark.mosquitto,
+]
 
 CHANNELS = ("siem", "hook", "tcp")
 

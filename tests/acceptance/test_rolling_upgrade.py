@@ -26,7 +26,12 @@ from tests.support.releases import (
 from tests.support.several_managers import DatabaseManagers, health, leads, role, stands_by
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.mosquitto, pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.long("tests/integration/storage/postgresql/test_rolling_upgrade.py"),
+    pytest.mark.postgresql,
+    pytest.mark.mosquitto,
+    pytest.mark.timeout(1200),
+]
 
 REPORTS = 120
 """Reports of each simulation; one follows the other as long as the load lasts."""

@@ -21,7 +21,11 @@ from tests.support.postgresql import Postgresql
 from tests.support.processes import GuardProcess, ManagerProcess, Panguard
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.mosquitto]
+pytestmark = [
+    pytest.mark.long("tests/unit/deployment/test_compose_file.py"),
+    pytest.mark.postgresql,
+    pytest.mark.mosquitto,
+]
 
 SCALED = services(ROOT / "compose.scale.yaml")
 MEMBERS = ("manager", "manager-2", "worker-1", "worker-2")

@@ -28,7 +28,11 @@ def command(manager: ManagerProcess, *words: str) -> subprocess.CompletedProcess
     return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603 -- our own command
 
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.mosquitto]
+pytestmark = [
+    pytest.mark.long("tests/integration/storage/postgresql/test_lease_keeper.py"),
+    pytest.mark.postgresql,
+    pytest.mark.mosquitto,
+]
 
 
 AGENTS = 300

@@ -14,7 +14,11 @@ from manager.storage.postgresql.address import DatabaseAddress
 from tests.support.processes import GuardProcess, ManagerProcess, spooled
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.long("tests/integration/storage/postgresql/test_store_migration.py"),
+    pytest.mark.postgresql,
+    pytest.mark.timeout(600),
+]
 
 
 def migrate(manager: ManagerProcess, address: DatabaseAddress, *words: str) -> subprocess.CompletedProcess[str]:

@@ -18,7 +18,11 @@ from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.several_managers import DatabaseManagers, health, leads, stands_by
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.mosquitto]
+pytestmark = [
+    pytest.mark.long("tests/integration/storage/postgresql/test_warm_agents.py"),
+    pytest.mark.postgresql,
+    pytest.mark.mosquitto,
+]
 
 RATE, AGENTS, REPORTS = 150, 30, 2400
 """Of each of two simulated fleets, one over MQTT and one over HTTP; 300 reports a second together."""

@@ -17,7 +17,11 @@ from tests.support.processes import ManagerProcess
 from tests.support.several_managers import DatabaseManagers, leads, role
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.mosquitto]
+pytestmark = [
+    pytest.mark.long("tests/integration/ingest/test_http_requests.py"),
+    pytest.mark.postgresql,
+    pytest.mark.mosquitto,
+]
 
 ATTACKER = "203.0.113.7"
 STALE_AFTER = 15

@@ -21,6 +21,7 @@ _PLACES = [
 ]
 
 
+@pytest.mark.long("tests/faults/test_nothing_is_lost.py")
 @pytest.mark.parametrize(("name", "door"), _PLACES)
 def test_a_fault_under_load_loses_and_doubles_nothing(name: str, door: DoorName) -> None:
     """Each report is stored once, each incident opened once, whatever the fault does."""

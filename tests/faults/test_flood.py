@@ -21,6 +21,8 @@ from tests.support.processes import ManagerProcess
 from tests.support.production_mosquitto import ProductionMosquitto
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.long("tests/unit/manager/engine/test_flood_control.py")
+
 FLOOD = 400
 OTHERS = 5
 BROKER_MAY_GROW, MANAGER_MAY_GROW = 150 * MIB, 128 * MIB

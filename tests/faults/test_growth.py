@@ -45,6 +45,7 @@ def test_a_store_of_steady_work_stays_within_its_retention(tmp_path: Path) -> No
     assert sizes[3][2] <= 1.2 * sizes[2][2], sizes
 
 
+@pytest.mark.long("tests/unit/manager/engine/test_pruning.py")
 @pytest.mark.parametrize("door", ["embedded", pytest.param("mosquitto", marks=pytest.mark.mosquitto)])
 def test_no_file_but_the_store_grows_with_the_reports(door: DoorName) -> None:
     """With readers that never pause the WAL stays below its limit, and the manager's log says nothing new."""

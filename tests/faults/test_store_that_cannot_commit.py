@@ -14,6 +14,8 @@ import pytest
 from tests.support.processes import GuardProcess, ManagerProcess, spooled
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.long("tests/unit/manager/engine/test_store_unavailable.py")
+
 QUICK = {"PANGUARD_HEARTBEAT_INTERVAL": "0.25", "PANGUARD_RATE_LIMIT": "0"}
 HOST = {"hostname": "other", "os": "linux", "arch": "x64", "version": "1.4.2"}
 REPORT = {"id": "t-1", "threat": {"type": "scan", "confidence": 90, "evidence": {"sourceIp": "203.0.113.90"}}}

@@ -58,6 +58,8 @@ from tests.support.engine import Bench, prepared_reports
 from tests.support.migrated_store import forgo_durability
 from tests.support.simulated import SimulatedAgent
 
+pytestmark = pytest.mark.long("tests/unit/manager/engine/test_failure_isolation.py")
+
 HISTORIES = int(os.environ.get("PANGUARD_HISTORIES", "100"))
 """Histories of one run; `make fuzz` asks for more."""
 

@@ -35,7 +35,7 @@ from tests.support.migrated_store import open_migrated, open_reading, stores_in
 from tests.support.postgresql import Postgresql
 from tests.support.store_answers import Subjects, answers, archive_answers
 
-pytestmark = pytest.mark.postgresql
+pytestmark = [pytest.mark.long("tests/property/test_threat_queries.py"), pytest.mark.postgresql]
 
 _OWN = ("commit_mark", "decided_sequences", "checkpoint_")
 """The beginnings of single values that are a system's own; PostgreSQL uses no number of a deleted row again."""

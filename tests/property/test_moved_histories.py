@@ -19,7 +19,11 @@ from tests.support.every_query import answers
 from tests.support.moved_stores import database_rows, key_file_of, store_rows
 from tests.support.postgresql import Postgresql
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.long("tests/integration/storage/postgresql/test_store_migration.py"),
+    pytest.mark.postgresql,
+    pytest.mark.timeout(1200),
+]
 
 _ASKED: set[str] = set()
 

@@ -24,6 +24,8 @@ from tests.support.engine import Bench
 from tests.support.migrated_store import forgo_durability
 from tests.support.simulated import SimulatedAgent
 
+pytestmark = pytest.mark.long("tests/unit/manager/engine/response/test_ownership.py")
+
 ORGANIZATIONS = ("acme", "other")
 ATTACKERS = [f"203.0.113.{number}" for number in range(1, 5)]
 VALUES = ["198.51.100.1", "198.51.100.2", *ATTACKERS[:2]]

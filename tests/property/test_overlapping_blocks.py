@@ -23,6 +23,8 @@ from schemas import topics
 from tests.support.attacks import attack, trusted
 from tests.support.engine import Bench
 
+pytestmark = pytest.mark.long("tests/unit/manager/engine/commands/test_blocks.py")
+
 ATTACKERS = [f"203.0.113.{number}" for number in range(1, 4)]
 VALUES = [*ATTACKERS, "203.0.113.0/31", "203.0.113.2/31", "203.0.113.0/29"]
 ORGANIZATIONS = ("acme", "other")

@@ -34,6 +34,8 @@ from tests.support.engine import START, Bench
 from tests.support.migrated_store import forgo_durability
 from tests.support.simulated import SimulatedAgent
 
+pytestmark = pytest.mark.long("tests/unit/manager/engine/response/test_restart_of_correlation.py")
+
 AGENTS = 5
 ADDRESSES = ["203.0.113.1", "203.0.113.2", "10.0.0.1"]
 HASHES = [None, "a" * 64]

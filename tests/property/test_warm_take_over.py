@@ -28,7 +28,7 @@ from tests.support.agent_indexes import contents
 from tests.support.migrated_store import open_reading, stores_in
 from tests.support.postgresql import Postgresql
 
-pytestmark = pytest.mark.postgresql
+pytestmark = [pytest.mark.long("tests/integration/storage/postgresql/test_warm_agents.py"), pytest.mark.postgresql]
 
 PIECE = 2
 """Rows that are read at a time, so that a reading of few agents has several statements, too."""

@@ -116,8 +116,8 @@ def deployed(name: str, request: pytest.FixtureRequest) -> AbstractContextManage
 
 
 SYSTEMS = [SQLITE, pytest.param(POSTGRESQL, marks=pytest.mark.postgresql)]
-WITH_TWO = pytest.param(TWO_MANAGERS, marks=[pytest.mark.postgresql, pytest.mark.mosquitto])
-"""The parameter of a test with two managers on PostgreSQL and Mosquitto."""
+WITH_TWO = pytest.param(TWO_MANAGERS, marks=[pytest.mark.long, pytest.mark.postgresql, pytest.mark.mosquitto])
+"""The parameter of a test with two managers on PostgreSQL and Mosquitto; long, and shorter with one manager."""
 
 
 @pytest.fixture(scope="module", params=SYSTEMS)

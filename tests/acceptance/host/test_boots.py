@@ -7,7 +7,7 @@ from tests.support.booted_host.machine import ROOT
 from tests.support.booted_host.scene import Scene
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.booted
+pytestmark = [pytest.mark.long("tests/integration/fence/test_fence_blocks.py"), pytest.mark.booted]
 
 BLOCKED, ADMIN = "203.0.113.200", "203.0.113.201"
 GUARD, FENCE = UNITS

@@ -10,7 +10,7 @@ from tests.support.booted_host.scene import BRUTE, Scene
 from tests.support.booted_host.syslog import AUTH_LOG, MESSAGES, busybox, files_only
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.booted
+pytestmark = [pytest.mark.long("tests/integration/guard/test_health.py"), pytest.mark.booted]
 
 _FAKETIME = "/run/faketime"
 _FAKED = {

@@ -11,7 +11,7 @@ from tests.support.booted_host.machine import ROOT, BootedHost
 from tests.support.booted_host.scene import Scene
 from tests.support.booted_host.syslog import files_only
 
-pytestmark = pytest.mark.booted
+pytestmark = [pytest.mark.long("tests/acceptance/test_readme.py"), pytest.mark.booted]
 
 BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1:]
 """The blocks after the one about `make`: a manager, a guard, an attack with a look at everything."""

@@ -12,7 +12,7 @@ import pytest
 from tests.support.booted_host.scene import Scene
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.booted
+pytestmark = [pytest.mark.long("tests/integration/sources/test_journal.py"), pytest.mark.booted]
 
 _JOURNALD = ("systemd-journald", "systemd-journald.socket", "systemd-journald-dev-log.socket")
 _GAP = "the journal no longer has its entries from"

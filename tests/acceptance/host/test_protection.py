@@ -9,7 +9,7 @@ from tests.support.booted_host.machine import ROOT
 from tests.support.booted_host.scene import Scene
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.booted
+pytestmark = [pytest.mark.long("tests/integration/guard/test_fenced.py"), pytest.mark.booted]
 
 ADMIN = "203.0.113.100"
 OPERATOR = "203.0.113.101"

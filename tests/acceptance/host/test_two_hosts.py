@@ -8,7 +8,7 @@ from tests.support.booted_host.attacker import WRONG
 from tests.support.booted_host.scene import Scene, two_booted
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.booted
+pytestmark = [pytest.mark.long("tests/integration/guard/test_fenced.py"), pytest.mark.booted]
 
 ATTACKER, BYSTANDER = "203.0.113.110", "203.0.113.111"
 

@@ -10,7 +10,7 @@ from tests.support.booted_host.fleet import UNITS
 from tests.support.booted_host.scene import Scene
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.booted
+pytestmark = [pytest.mark.long("tests/integration/guard/test_install.py"), pytest.mark.booted]
 
 BLOCKED = "203.0.113.200"
 GUARD, FENCE = UNITS

@@ -13,7 +13,11 @@ from tests.support.booted_host.scene import Scene
 from tests.support.spoofing import send_spoofed
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.booted, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.long("tests/integration/fence/test_fence_witness.py"),
+    pytest.mark.booted,
+    pytest.mark.timeout(600),
+]
 
 EACH, CONNECTIONS, FAILURES = 240, 40, 5
 BY_CONTAINER, BY_WWW_DATA, FORWARDED, SPOOFED = (
