@@ -59,6 +59,17 @@ class Statements:
         """Return all rows that a statement selects."""
         return list(self._database.execute_sql(self._sql[name], params).fetchall())
 
+    def values(self, names: Sequence[str], params: Params = ()) -> tuple[Any, ...]:
+        """Return the values of statements that select one value each, computed by one statement.
+
+        Args:
+            names: those of the statements.
+            params: for all of them, by name.
+        """
+        selected = ", ".join(f"({self._sql[name].removesuffix(';')})" for name in names)
+        (found,) = self._database.execute_sql(f"SELECT {selected}", params).fetchall()
+        return tuple(found)
+
     def rows_of_each(self, name: str, params: Iterable[Params]) -> list[list[tuple[Any, ...]]]:
         """Return the rows that a statement selects with each of several parameters.
 

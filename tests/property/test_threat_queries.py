@@ -270,6 +270,10 @@ def every_overview(bench: Bench, queries: StoreQueries) -> None:
         assert figures["last24h"] == {"total": summary["total"], **summary["bySeverity"]}
         assert sum(found["agentsByOs"].values()) == found["totalAgents"] == len(found["agents"])
         assert found["totalAgents"] == sum(found[f"{state}Agents"] for state in ("online", "stale", "offline"))
+        for stepped_back in (100_000, 200_000, 300_000):  # a clock that was ahead has stored threats of later days
+            now = bench.now - stepped_back
+            affected = queries.overview(now, organizations)["threatSummary"]["affectedAgents"]
+            assert affected == len({row.agent_number for row in own if row.event_time >= now - 86_400})
 
 
 def bounded(found: dict[str, int], least: Counter[str], most: Counter[str]) -> None:

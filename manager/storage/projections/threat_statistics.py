@@ -28,7 +28,7 @@ def kinds(
     period = now - since
     seconds = FIVE_MINUTES if period <= SIX_HOURS else HOUR if period <= DAY else DAY
     boundary = (since // DAY + 1) * DAY if seconds == HOUR else _NEVER
-    params = {**_period(since, seconds, organizations), "longer": DAY, "boundary": boundary}
+    params = {**buckets_of(since, seconds, organizations), "longer": DAY, "boundary": boundary}
     found = reader.select("counts.kinds", params)
     return [(severity, type_, int(number)) for severity, type_, number in found]
 
@@ -41,7 +41,7 @@ def agents(reader: Reader, since: float, now: float, organizations: Collection[s
 def sources(reader: Reader, since: float, now: float, organizations: Collection[str] | None, limit: int) -> Ranking:
     """Return the reported source addresses; with a limit of 0, only their count."""
     if not limit and organizations is None and now - since <= DAY:
-        return Ranking(reader.select("counts.count_fleet_sources", _period(since, DAY, None))[0][0], [])
+        return Ranking(reader.select("counts.count_fleet_sources", buckets_of(since, DAY))[0][0], [])
     total, top = _ranking(reader, "sources", limit, _ranked_period(since, now, organizations))
     return Ranking(total, [(_address(reader, source), count) for source, count in top])
 
@@ -58,11 +58,11 @@ def _ranked_period(since: float, now: float, organizations: Collection[str] | No
     """Return the query parameters of a ranking, with buckets about as long as the period."""
     period = now - since
     seconds = HOUR if period <= HOUR else SIX_HOURS if period <= SIX_HOURS else DAY
-    return _period(since, seconds, organizations)
+    return buckets_of(since, seconds, organizations)
 
 
-def _period(since: float, seconds: int, organizations: Collection[str] | None) -> dict[str, Any]:
-    """Return the query parameters for a bucket length in seconds."""
+def buckets_of(since: float, seconds: int, organizations: Collection[str] | None = None) -> dict[str, Any]:
+    """Return the parameters of the statements that count from a time on, for a bucket length in seconds."""
     bucket = since // seconds * seconds
     return {"seconds": seconds, "bucket": bucket, "since": since, "organizations": json_list(organizations)}
 

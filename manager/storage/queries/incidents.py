@@ -114,6 +114,8 @@ def find(reader: Reader, incident_id: str) -> Record | None:
 
 def open_count(reader: Reader, organizations: Collection[str] | None) -> int:
     """Return the number of open incidents of organizations; None for all."""
+    if organizations is None:
+        return int(reader.select("incidents.count_open")[0][0])
     query = IncidentTable.select(fn.COUNT(IncidentTable.id).alias("incidents"))
     query = query.where(*IncidentFilter(is_open=True, organizations=organizations).conditions())
     return int(reader.rows(query)[0]["incidents"])

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 from peewee import Case
 
@@ -18,9 +18,30 @@ DAY = 86_400.0
 WEEK = 7 * DAY
 
 
+class _Figures(NamedTuple):
+    """Counts of the overview that are one number each."""
+
+    attackers: int
+    affected_agents: int
+    open_incidents: int
+    revision: int
+    agents_with_current_policy: int
+
+
+_FLEET_FIGURES = (
+    "counts.count_fleet_sources",
+    "counts.count_fleet_agents",
+    "incidents.count_open",
+    "policies.fleet_revision",
+    "policies.count_current",
+)
+"""The statements of `_Figures` for the fleet."""
+
+
 def overview(reader: Reader, now: float, organizations: Collection[str] | None) -> Record:
     """Return the counts and lists of the overview, of organizations or of all; `now` is in seconds since 1970."""
     states, systems = _by_state_and_system(reader, organizations)
+    figures = _figures(reader, now, organizations)
     today = threat_statistics.kinds(reader, now - DAY, now, organizations)
     return {
         "totalAgents": states.total(),
@@ -28,10 +49,10 @@ def overview(reader: Reader, now: float, organizations: Collection[str] | None) 
         "staleAgents": states[State.STALE],
         "offlineAgents": states[State.OFFLINE],
         "agents": _unwell_first(reader, organizations),
-        "threatSummary": _threat_summary(reader, now, today, organizations),
+        "threatSummary": _threat_summary(reader, now, today, figures, organizations),
         "topThreats": summary.by_type(today)[:TYPES_SHOWN],
-        "activePolicyVersion": policies.revision(reader, organizations),
-        "policyCurrentAgents": _with_current_policy(reader, organizations),
+        "activePolicyVersion": figures.revision,
+        "policyCurrentAgents": figures.agents_with_current_policy,
         "agentsByOs": dict(sorted(systems.items())),
         "updatedAt": moment(now),
     }
@@ -39,10 +60,11 @@ def overview(reader: Reader, now: float, organizations: Collection[str] | None) 
 
 def _by_state_and_system(reader: Reader, organizations: Collection[str] | None) -> tuple[Counter[str], Counter[str]]:
     """Return the number of agents by state and by operating system."""
-    if organizations is None:  # two counts in the order of an index each cost less than one that sorts
-        by_state, by_os = reader.select("agents.count_by_state"), reader.select("agents.count_by_os")
-        return Counter(dict(by_state)), Counter(dict(by_os))
     states, systems = Counter[str](), Counter[str]()
+    if organizations is None:  # two counts in the order of an index each cost less than one that sorts
+        for counted, value, number in reader.select("agents.count_by_state_and_os"):
+            (states if counted == "state" else systems)[value] = number
+        return states, systems
     for state, system, number in reader.select(
         "agents.count_organizations_by_state_and_os", (json_list(organizations),)
     ):
@@ -51,21 +73,32 @@ def _by_state_and_system(reader: Reader, organizations: Collection[str] | None) 
     return states, systems
 
 
-def _with_current_policy(reader: Reader, organizations: Collection[str] | None) -> int:
-    """Return the number of agents that applied their effective policy."""
+def _figures(reader: Reader, now: float, organizations: Collection[str] | None) -> _Figures:
+    """Return the single counts; those of the fleet by one statement."""
     if organizations is None:
-        return int(reader.select("policies.count_current")[0][0])
-    return int(reader.select("policies.count_current_of_organizations", (json_list(organizations),))[0][0])
+        return _Figures(*reader.values(_FLEET_FIGURES, threat_statistics.buckets_of(now - DAY, int(DAY))))
+    current = reader.select("policies.count_current_of_organizations", (json_list(organizations),))
+    return _Figures(
+        threat_statistics.sources(reader, now - DAY, now, organizations, 0).total,
+        threat_statistics.agents(reader, now - DAY, now, organizations, 0).total,
+        incidents.open_count(reader, organizations),
+        policies.revision(reader, organizations),
+        int(current[0][0]),
+    )
 
 
 def _unwell_first(reader: Reader, organizations: Collection[str] | None) -> list[Record]:
     """Return the agents of the overview, the most urgent first; an index finds them without reading other rows."""
-    living = AgentTable.alias()
-    numbers = living.select(living.number).where(living.removed_at.is_null())
-    if organizations is not None:
-        numbers = numbers.where(living.organization_id.in_(list(organizations)))
-    numbers = numbers.order_by(*_urgency(living)).limit(AGENTS_SHOWN)
-    query = agents.selection().where(AgentTable.number.in_(numbers)).order_by(*_urgency(AgentTable))
+    wanted: Any
+    if organizations is None:
+        wanted = [number for (number,) in reader.select("agents.most_urgent", {"limit": AGENTS_SHOWN})]
+    else:
+        living = AgentTable.alias()
+        wanted = living.select(living.number).where(
+            living.removed_at.is_null(), living.organization_id.in_(list(organizations))
+        )
+        wanted = wanted.order_by(*_urgency(living)).limit(AGENTS_SHOWN)
+    query = agents.selection().where(AgentTable.number.in_(wanted)).order_by(*_urgency(AgentTable))
     return [agents.record_of(row) for row in reader.rows(query)]
 
 
@@ -76,17 +109,16 @@ def _urgency(agent: Any) -> tuple[Any, ...]:
 
 
 def _threat_summary(
-    reader: Reader, now: float, today: list[tuple[str, str, int]], organizations: Collection[str] | None
+    reader: Reader,
+    now: float,
+    today: list[tuple[str, str, int]],
+    figures: _Figures,
+    organizations: Collection[str] | None,
 ) -> Record:
     """Count threats by event time: the last day and week by severity, and the last day's flat counts."""
     day = summary.by_severity(today)
     return {
         "last24h": day,
         "last7d": summary.by_severity(threat_statistics.kinds(reader, now - WEEK, now, organizations)),
-        **summary.flat_counts(
-            day,
-            threat_statistics.sources(reader, now - DAY, now, organizations, 0).total,
-            threat_statistics.agents(reader, now - DAY, now, organizations, 0).total,
-            incidents.open_count(reader, organizations),
-        ),
+        **summary.flat_counts(day, figures.attackers, figures.affected_agents, figures.open_incidents),
     }

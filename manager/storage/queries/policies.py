@@ -83,8 +83,7 @@ def revision(reader: Reader, organizations: Collection[str] | None = None) -> in
     if organizations is not None:
         newest = PolicyRevisionTable.select(fn.MAX(PolicyRevisionTable.revision).alias("newest"))
         return int(reader.rows(newest.where(_concerns(organizations)))[0]["newest"] or 1)
-    row = reader.row(MetaTable.select(MetaTable.value).where(MetaTable.key == "fleet_revision"))
-    return 1 if row is None else int(row["value"])
+    return int(reader.select("policies.fleet_revision")[0][0])
 
 
 def active(reader: Reader) -> Record | None:

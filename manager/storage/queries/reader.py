@@ -2,7 +2,7 @@
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from peewee import Database, Field, ModelSelect
@@ -53,6 +53,17 @@ class Reader:
             StoreUnavailable: the database cannot be read.
         """
         return list(self.each(name, params))
+
+    def values(self, names: Sequence[str], params: Params = ()) -> tuple[Any, ...]:
+        """Return the single value of each of several named statements, computed by one statement.
+
+        A statement that computes for long waits for the interpreter's lock afterwards, which the engine may hold.
+
+        Raises:
+            StoreUnavailable: the database cannot be read.
+        """
+        with self._health.errors("be read"):
+            return self._statements.values(names, params)
 
     def select_each(self, name: str, params: Iterable[Params]) -> list[list[tuple[Any, ...]]]:
         """Return the rows of a named statement for each of several parameters.

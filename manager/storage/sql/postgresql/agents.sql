@@ -182,13 +182,33 @@ WHERE number = ANY (ARRAY(SELECT json_array_elements_text(%s::json)::bigint));
 -- name: number_and_organization
 SELECT number, organization_id FROM agent WHERE agent_id = %s;
 
--- name: count_by_state
--- Answered in the order of the index agent_at_a_glance, without sorting.
-SELECT state, count(*) FROM agent WHERE removed_at IS NULL GROUP BY state;
+-- name: count_by_state_and_os
+-- The number of agents by state and by operating system; the indexes agent_at_a_glance and agent_by_os answer.
+SELECT 'state' AS property, state AS value, count(*) AS number FROM agent WHERE removed_at IS NULL GROUP BY state
+UNION ALL
+SELECT 'os', os, count(*) FROM agent WHERE removed_at IS NULL AND os >= '' GROUP BY os;
 
--- name: count_by_os
--- Answered in the order of the index agent_by_os, which is taken because of its second condition; every text meets it.
-SELECT os, count(*) FROM agent WHERE removed_at IS NULL AND os >= '' GROUP BY os;
+-- name: most_urgent
+-- The numbers of the agents that are shown first: stale, offline, online, in each the last changed first. Each state is
+-- read in the order of the index agent_at_a_glance up to the limit.
+SELECT number FROM (
+    SELECT 0 AS urgency, number, state_since FROM (
+        SELECT number, state_since FROM agent
+        WHERE removed_at IS NULL AND state = 'stale' ORDER BY state_since DESC, number LIMIT %(limit)s
+    ) AS stale
+    UNION ALL
+    SELECT 1, number, state_since FROM (
+        SELECT number, state_since FROM agent
+        WHERE removed_at IS NULL AND state = 'offline' ORDER BY state_since DESC, number LIMIT %(limit)s
+    ) AS offline
+    UNION ALL
+    SELECT 2, number, state_since FROM (
+        SELECT number, state_since FROM agent
+        WHERE removed_at IS NULL AND state = 'online' ORDER BY state_since DESC, number LIMIT %(limit)s
+    ) AS online
+) AS found
+ORDER BY urgency, state_since DESC, number
+LIMIT %(limit)s;
 
 -- name: count_organizations_by_state_and_os
 -- Parameter: JSON array of organizations.

@@ -81,6 +81,9 @@ FROM incident
 WHERE merged_into IS NULL AND organization_id = %(organization_id)s AND kind = %(kind)s AND value = %(value)s
   AND last_seen_at >= %(start)s AND first_seen_at < %(end)s AND coalesce(site, '') = %(site)s;
 
+-- name: count_open
+SELECT count(*) FROM incident WHERE closed_at IS NULL;
+
 -- name: count_before
 -- The number of unmerged incidents of an indicator that were last seen before a time, except known ones (JSON of ids).
 SELECT count(*)

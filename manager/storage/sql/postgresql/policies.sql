@@ -39,6 +39,10 @@ ON CONFLICT DO NOTHING;
 -- name: revisions
 SELECT revision, scope, document, at, author, message FROM policy_revision ORDER BY revision;
 
+-- name: fleet_revision
+-- The fleet's revision; the first one is not written.
+SELECT coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'fleet_revision'), 1);
+
 -- name: current_documents
 -- The document of each scope's last revision, where it has one.
 SELECT scope, document

@@ -81,6 +81,9 @@ FROM incident
 WHERE merged_into IS NULL AND organization_id = :organization_id AND kind = :kind AND value = :value
   AND last_seen_at >= :start AND first_seen_at < :end AND coalesce(site, '') = :site;
 
+-- name: count_open
+SELECT count(*) FROM incident WHERE closed_at IS NULL;
+
 -- name: count_before
 -- The number of unmerged incidents of an indicator that were last seen before a time, except known ones (JSON of ids).
 SELECT count(*)
