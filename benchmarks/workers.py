@@ -2,13 +2,15 @@
 
 Run as ``python -m benchmarks.workers [--rate N] [--seconds S] [--rounds R] [--quick] [-o json]``. Simulated agents
 report at a fixed rate; one worker and two take turns on one leader, one PostgreSQL and one Mosquitto. The use without
-reports is measured before each turn and left out. Locks that sessions wait for are sampled from `pg_stat_activity`.
-Heartbeats of 100,000 agents are handed over to an engine in this process.
+reports is measured before each turn and left out. `worker` is for each report of the fleet, of which the leader takes
+a share, too; `worker, of its own` is for each report that the workers store. Locks that sessions wait for are sampled
+from `pg_stat_activity`. Heartbeats of 100,000 agents are handed over to an engine in this process.
 """
 
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx2
 import psycopg
 
 from benchmarks import interpreter
@@ -52,6 +55,11 @@ _IDLE = 4.0
 """Seconds for which the use without reports is measured."""
 
 _SAMPLE_EVERY = 0.005
+_KINDS = ("worker", "leader", "postgresql")
+_WHOLE = 10.0
+"""A figure from which on digits behind the point mean nothing."""
+
+_COUNTED = re.compile(r'^panguard_ingest_total\{kind="(threats_stored|batches)"\} (\S+)$', re.MULTILINE)
 _WAITING = """
 SELECT wait_event_type || ' ' || wait_event || ': ' || left(query, 60) FROM pg_stat_activity
 WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid() AND wait_event_type = 'Lock'
@@ -124,17 +132,18 @@ class Group:
         for worker in self.workers[:count]:
             eventually(lambda worker=worker: role(worker) == "ingest" and worker.not_ready() is None, 120, "a worker")
 
-    def report(self, threats: int, rate: int, seed: int) -> None:
-        """Have simulated agents report."""
+    def report(self, threats: int, rate: int, seed: int) -> dict[str, float]:
+        """Have simulated agents report; return the seconds to their receipts, by percentage."""
         token, admin = (self.leader.data / name for name in ("enroll.token", "admin.token"))
         line = [
             sys.executable, "-m", "panguard", "simulate", "--manager", self.broker.url, "--agents", str(_AGENTS),
             "--threats", str(threats), "--rate", str(rate), "--seed", str(seed), "--state", str(self.state / str(seed)),
             "--enroll-token-file", str(token), "--auth-token-file", str(admin), "-o", "json",
         ]  # fmt: skip
-        subprocess.run(  # noqa: S603 -- our own command
-            line, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "MANAGER_URL": self.leader.http}
+        done = subprocess.run(  # noqa: S603 -- our own command
+            line, check=True, stdout=subprocess.PIPE, env={**os.environ, "MANAGER_URL": self.leader.http}
         )
+        return dict(json.loads(done.stdout)["timeToReceipt"])
 
     def used(self, count: int) -> dict[str, float]:
         """Return the CPU seconds of each kind of process."""
@@ -147,10 +156,14 @@ class Group:
             "postgresql": cpu_of(postmaster, children=True),
         }
 
-    def stored_by_workers(self) -> int:
-        """Return the number of reports that the leader decided on and did not store."""
-        ((count,),) = self.cluster.execute("SELECT count(*) FROM threat", self.url.rsplit("/", 1)[1])
-        return int(count)
+    def counted(self, count: int) -> Counter[str]:
+        """Return what the workers have counted: the reports that they stored, and their batches."""
+        counted: Counter[str] = Counter()
+        header = {"Authorization": f"Bearer {(self.leader.data / 'admin.token').read_text().strip()}"}
+        for worker in self.workers[:count]:
+            text = httpx2.get(f"{worker.http}/metrics", headers=header, timeout=60, trust_env=False).text
+            counted.update({kind: int(float(value)) for kind, value in _COUNTED.findall(text)})
+        return counted
 
 
 def _pid(manager: ManagerProcess) -> int:
@@ -168,17 +181,7 @@ def measure_workers(rate: int, seconds: float, rounds: int) -> dict[str, object]
         sampler = LockSampler(group.url)
         for number in range(rounds * 2):
             count = 1 + number % 2
-            group.use(count)
-            group.report(_AGENTS, rate, seed=count)  # registers the agents, and warms up
-            start = time.monotonic(), group.used(count)
-            time.sleep(_IDLE)
-            before = time.monotonic(), group.used(count)
-            group.report(threats, rate, seed=count)
-            after = time.monotonic(), group.used(count)
-            idle = {kind: (used - start[1][kind]) / (before[0] - start[0]) for kind, used in before[1].items()}
-            lasted = after[0] - before[0]
-            used = {kind: used - before[1][kind] - idle[kind] * lasted for kind, used in after[1].items()}
-            figures[count].append({kind: seconds / threats * 1e6 for kind, seconds in used.items()})
+            figures[count].append(_turn(group, count, threats, rate))
         sampler.stop()
         waits, samples = dict(sampler.waits), sampler.samples
     best = {count: {kind: min(each[kind] for each in rows) for kind in rows[0]} for count, rows in figures.items()}
@@ -186,21 +189,43 @@ def measure_workers(rate: int, seconds: float, rounds: int) -> dict[str, object]
         count: {kind: statistics.median(each[kind] for each in rows) for kind in rows[0]}
         for count, rows in figures.items()
     }
-    ratio = {kind: round(best[2][kind] / best[1][kind], 2) for kind in best[1]}
-    total = {count: sum(best[count].values()) for count in best}
     return {
         "rate": rate,
         "reports": threats,
-        "microseconds": {
-            f"{count} workers": {kind: round(value) for kind, value in best[count].items()} for count in best
-        },
-        "median": {
-            f"{count} workers": {kind: round(value) for kind, value in median[count].items()} for count in median
-        },
-        "ratio": {**ratio, "all": round(total[2] / total[1], 2)},
+        "best": {f"{count} workers": _rounded(best[count]) for count in best},
+        "median": {f"{count} workers": _rounded(median[count]) for count in median},
+        "ratio": {kind: round(best[2][kind] / best[1][kind], 2) for kind in (*_KINDS, "all", "worker, of its own")},
         "samples": samples,
         "waits": waits,
     }
+
+
+def _turn(group: Group, count: int, threats: int, rate: int) -> dict[str, float]:
+    """Return the figures of one turn: microseconds of CPU, counts, and the seconds to receipts."""
+    group.use(count)
+    group.report(_AGENTS, rate, seed=count)  # registers the agents, and warms up
+    start = time.monotonic(), group.used(count)
+    time.sleep(_IDLE)
+    before, counted = (time.monotonic(), group.used(count)), group.counted(count)
+    to_receipt = group.report(threats, rate, seed=count)
+    after = time.monotonic(), group.used(count)
+    counted = group.counted(count) - counted
+    idle = {kind: (used - start[1][kind]) / (before[0] - start[0]) for kind, used in before[1].items()}
+    lasted = after[0] - before[0]
+    used = {kind: (used - before[1][kind] - idle[kind] * lasted) * 1e6 for kind, used in after[1].items()}
+    stored = counted["threats_stored"]
+    return {
+        **{kind: used[kind] / threats for kind in _KINDS},
+        "all": sum(used.values()) / threats,
+        "worker, of its own": used["worker"] / stored,
+        "share of the workers": stored / threats,
+        "reports in a batch": stored / counted["batches"],
+        **{f"seconds to receipt, {share} %": value for share, value in to_receipt.items()},
+    }
+
+
+def _rounded(figures: dict[str, float]) -> dict[str, float]:
+    return {kind: round(value) if value >= _WHOLE else round(value, 2) for kind, value in figures.items()}
 
 
 def measure_heartbeats(agents: int) -> dict[str, object]:

@@ -45,6 +45,7 @@ class Result:
         refused: Reports refused by receipt.
         unsent: Reports stored for these agents since the start that they have not sent.
         seconds: The time from the start of sending to the last receipt, or to the end of waiting.
+        time_to_receipt: The seconds from a report to its receipt, by the percentage of reports that had it within them.
         longest_pause: The longest time without a receipt while a report waited.
         longest_lag: The longest delay of the simulator itself behind its schedule.
         incidents: Incidents about shared attackers that were opened since the start.
@@ -63,6 +64,7 @@ class Result:
     refused: int
     unsent: int
     seconds: float
+    time_to_receipt: dict[str, float | None]
     longest_pause: float
     longest_lag: float
     cpu_seconds: float
@@ -137,6 +139,7 @@ def result_of(balance: Balance, tally: Tally, run: Run, incidents: Sequence[Open
         **{kind: len(ids) for kind, ids in found.items()},
         lost_after_receipt=balance.lost_after_receipt,
         seconds=round(run.seconds, 3),
+        time_to_receipt=dict(balance.time_to_receipt),
         longest_pause=round(run.longest_pause, 3),
         longest_lag=round(run.longest_lag, 3),
         cpu_seconds=round(run.usage.cpu_seconds, 3),

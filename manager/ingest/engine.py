@@ -160,10 +160,12 @@ class IngestEngine:
 
     def idle_for(self, now: float) -> float:
         """Return the seconds until a step has work to do, if nothing arrives; at most those to the next hand-over."""
-        until = max(0.0, self._next_life - now)
-        if len(self.inbox):
-            until = min(until, 0.0 if self._is_due(now) else self._next_batch - now)
-        return min(until, LIFE_INTERVAL / 4)
+        until = min(LIFE_INTERVAL / 4, max(0.0, self._next_life - now))
+        return min(until, self.gathers_for(now)) if len(self.inbox) else until
+
+    def gathers_for(self, now: float) -> float:
+        """Return the seconds until the next batch, for which nothing has to be read; 0 if one may be taken now."""
+        return 0.0 if self._is_due(now) else self._next_batch - now
 
     def _is_due(self, now: float) -> bool:
         is_large = len(self.inbox) * 2 >= self._settings.batch_limit
@@ -234,6 +236,7 @@ class IngestEngine:
                     return
                 self._next_batch = now.monotonic + self._gather * self._sharers
                 self._taken = self.inbox.take(self._settings.batch_limit, 0)
+                self.counters["batches"] += 1
             messages = [item for item in self._taken if not isinstance(item, Command)]
             commands = [item for item in self._taken if isinstance(item, Command)]
             self._taken = [*messages]  # if the database cannot be read, the leader serves the commands
@@ -349,10 +352,8 @@ class IngestEngine:
         if not taken:
             return frozenset()
         submitted = [(report, each.is_dated) for each in taken for report in each.submission.reports]
-        keys, dated = (
-            {reports.report_key(report) for report, _ in submitted},
-            {id(each) for each, is_ in submitted if is_},
-        )
+        keys = {reports.report_key(report) for report, _ in submitted}
+        dated = {id(each) for each, is_ in submitted if is_}
         for place, (report, row) in enumerate(intake.new):
             if id(report) in dated:
                 intake.new[place] = report, row._replace(ignored=row.ignored | DATED)

@@ -200,6 +200,15 @@ class BrokerLink:
         except OSError as error:
             self._lost(client, str(error))
 
+    def pause(self, timeout: float) -> None:
+        """Wait at most `timeout` seconds without reading; `wake` ends the wait.
+
+        What arrives meanwhile is read in one go: a wake-up of the process for each message costs more than the message.
+        """
+        self.flush()
+        if self._client is not None:
+            self._wait(timeout, self._client, reads=False)
+
     def flush(self) -> None:
         """Send publications, as far as the socket accepts them now."""
         if self._client is not None:
@@ -300,12 +309,12 @@ class BrokerLink:
         if was_ready and self._listener is not None:
             self._listener.disconnected()
 
-    def _wait(self, timeout: float, client: BufferedClient | None = None) -> None:
+    def _wait(self, timeout: float, client: BufferedClient | None = None, *, reads: bool = True) -> None:
         poller = select.poll()
         poller.register(self._wake_reader, select.POLLIN)
         sock = cast("socket.socket | None", client.socket()) if client is not None else None
         if client is not None and sock is not None:
-            has_room = self._has_room()
+            has_room = reads and self._has_room()
             if client.pending and has_room:
                 timeout = 0.0
             poller.register(sock, (select.POLLIN if has_room else 0) | (select.POLLOUT if client.wants_flush else 0))

@@ -159,6 +159,8 @@ class IngestProcess:
 
     def _step(self) -> None:
         takes = not self._is_deaf and self.engine.problem is None
+        if takes and (pause := self.engine.gathers_for(clock.read().monotonic)):
+            self._link.pause(pause)
         self._link.poll(self.engine.idle_for(clock.read().monotonic) if takes else LIFE_INTERVAL / 4)
         now = clock.read()
         if self._is_deaf:

@@ -8,7 +8,9 @@ import pytest
 
 from manager.domain.store_history import HISTORY
 from manager.engine.batch import DeadLetter
+from manager.engine.commands.http_agent_requests import LearnAgent
 from manager.engine.commands.requests import RemoveAgent
+from manager.engine.inbox import Command
 from manager.engine.ports import PruneOrder
 from manager.engine.settings import EngineSettings
 from manager.ingest.known_agents import KnownAgents
@@ -255,13 +257,18 @@ def test_batches_are_gathered_among_several_processes(leader: Bench, stack: Exit
     assert leader.rows("SELECT count(*) FROM threat") == [(1,)]
     worker.receive(topics.THREATS, agent, agent.threat(leader.wall))
     assert 0.05 < worker.engine.idle_for(leader.now.monotonic) < 0.11
+    assert worker.engine.gathers_for(leader.now.monotonic) == worker.engine.idle_for(leader.now.monotonic)
     leader.elapsed += 0.09
     worker.engine.step(leader.now)
     assert leader.rows("SELECT count(*) FROM threat") == [(1,)]
     leader.elapsed += 0.02
-    assert worker.engine.idle_for(leader.now.monotonic) == 0
+    assert worker.engine.idle_for(leader.now.monotonic) == worker.engine.gathers_for(leader.now.monotonic) == 0
     worker.engine.step(leader.now)
     assert leader.rows("SELECT count(*) FROM threat") == [(2,)]
+    assert worker.engine.counters["batches"] == 2
+    assert worker.engine.gathers_for(leader.now.monotonic) > 0
+    worker.engine.inbox.submit(Command(LearnAgent(agent.agent_id), lambda _value, _error: None))
+    assert worker.engine.gathers_for(leader.now.monotonic) == 0
 
 
 def test_workers_hear_of_changed_keys_and_removals(leader: Bench, stack: ExitStack) -> None:

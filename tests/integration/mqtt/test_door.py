@@ -36,6 +36,29 @@ def test_messages_come_as_they_were_sent(mosquitto: Mosquitto) -> None:
     assert heartbeat.handle is None
 
 
+def test_a_pause_is_not_ended_by_what_arrives(mosquitto: Mosquitto) -> None:
+    """What is queued is sent, and messages of the meantime are read after the pause, which `wake` ends."""
+    with door_bench(mosquitto.port) as bench, peer(mosquitto.port) as agent:
+        agent.subscribe(POLICY)
+        bench.door.publish(Publication(POLICY, b"queued"))
+        heard: list[bytes] = []
+
+        def publish() -> None:
+            heard.append(agent.hears())
+            for number in range(20):
+                agent.publish(THREATS, str(number).encode())
+            heard.append(b"all sent")
+            bench.door.wake()
+
+        publishing = threading.Thread(target=publish)
+        publishing.start()
+        bench.door.pause(60.0)
+        assert heard == [b"queued", b"all sent"]
+        assert len(bench.inbox) == 0
+        publishing.join()
+        assert bench.payloads(20) == [str(number).encode() for number in range(20)]
+
+
 def test_unacknowledged_messages_come_again(mosquitto: Mosquitto) -> None:
     """After a reconnect the broker sends what was not acknowledged again, and nothing else."""
     with TcpProxy(mosquitto.port) as proxy, door_bench(proxy.port) as bench, peer(mosquitto.port) as agent:

@@ -150,10 +150,13 @@ def test_result_is_json(manager: ManagerProcess) -> None:
     """A result has the members that scripts read, as JSON values."""
     members = json.loads(json.dumps(run(plan(manager, seed=9, threats=5)).members()))
     assert members.keys() >= {
-        "sent", "stored", "lost", "doubled", "late", "refused", "seconds", "longestPause", "cpuSeconds", "cpuShare",
-        "memoryMiB", "agents", "connected", "receipts", "deferred", "incidents", "incidentsSplit", "policiesApplied",
+        "sent", "stored", "lost", "doubled", "late", "refused", "seconds", "timeToReceipt", "longestPause",
+        "cpuSeconds", "cpuShare", "memoryMiB", "agents", "connected", "receipts", "deferred", "incidents",
+        "incidentsSplit", "policiesApplied",
     }  # fmt: skip
     assert members["memoryMiB"] > 10
+    half, most, whole = (members["timeToReceipt"][share] for share in ("50", "95", "100"))
+    assert 0 < half <= most <= whole <= members["seconds"]
 
 
 @pytest.mark.parametrize("door", ["mqtts", "https"])

@@ -24,6 +24,14 @@ def test_a_clean_run_is_even() -> None:
     assert (balance.sent, balance.stored, balance.receipted, _ids(balance), balance.is_even) == (5, 5, 5, {}, True)
 
 
+def test_the_time_to_receipt_is_by_the_share_of_reports_that_had_one() -> None:
+    """Half of the reports, 95 percent and all of them had their receipt within these times; one without is left out."""
+    entries = {str(n): LedgerEntry(b"", made_at=100.0, receipted_at=100.0 + n / 100) for n in range(100, 0, -1)}
+    entries["none"] = LedgerEntry(b"", made_at=0.0)
+    assert check(entries, [], LATE_AFTER).time_to_receipt == {"50": 0.5, "95": 0.95, "100": 1.0}
+    assert check({}, [], LATE_AFTER).time_to_receipt == {"50": None, "95": None, "100": None}
+
+
 @pytest.mark.parametrize("receipted_at", [None, 3.0])
 def test_a_planted_loss_is_found(receipted_at: float | None) -> None:
     """A report that the manager does not have is lost, whether or not it has given a receipt for it."""
