@@ -1,9 +1,10 @@
-"""Measures HTTP events at an ingest worker's door against the leader's: CPU for each event, doors in turns.
+"""Measures requests of HTTP agents at an ingest worker's door against the leader's: CPU for each, doors in turns.
 
 Run as ``python -m benchmarks.worker_http [--events N] [--rounds R] [--quick] [-o json]``. Fifty agents on a connection
-each send a request when the one before is answered: one event in each, then twenty. Leader, worker, PostgreSQL and
-Mosquitto are processes on this machine. The use without requests is measured before each turn and left out, so the
-median of the turns counts.
+each send a request when the one before is answered: heartbeats that state no policy version, then one event in each
+request, then twenty. The figures are for each heartbeat and each event. Leader, worker, PostgreSQL and Mosquitto are
+processes on this machine. The use without requests is measured before each turn and left out, so the median of the
+turns counts.
 """
 
 import argparse
@@ -37,6 +38,11 @@ _EVENT = (
     '{"id":"e-%d","threat":{"type":"brute_force","confidence":90,"evidence":{"sourceIp":"203.0.113.%d","user":"root",'
     '"targetService":"sshd"},"technique":"T1110","severity":"high"},"response":"block_ip"}'
 )
+_HEARTBEAT = '{"cpu":%d,"memory":41.5,"eventsProcessed":12,"mode":"protection","uptime":%d}'
+_HEARTBEATS = 0
+"""Stands in the place of the number of events in a request."""
+
+_NAMES = {_HEARTBEATS: "heartbeat", 1: "one event", 20: "twenty events"}
 _END = b"\r\n\r\n"
 
 
@@ -76,12 +82,15 @@ class Doors:
     def requests(self, agent: tuple[str, str], number: int, together: int) -> Iterator[bytes]:
         """Yield an agent's requests."""
         agent_id, token = agent
+        route = "events" if together else "heartbeat"
         for _ in range(number):
-            numbers = [next(self._numbers) for _ in range(together)]
+            numbers = [next(self._numbers) for _ in range(max(1, together))]
             events = [_EVENT % (each, each % 250) for each in numbers]
             body = events[0] if together == 1 else f'{{"threats":[{",".join(events)}]}}'
+            if not together:
+                body = _HEARTBEAT % (numbers[0] % 100, numbers[0])
             yield (
-                f"POST /api/agents/{agent_id}/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
+                f"POST /api/agents/{agent_id}/{route} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
                 f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
             ).encode()
 
@@ -109,13 +118,18 @@ async def _send(port: int, requests: Iterator[bytes]) -> None:
 
 
 def send(doors: Doors, door: ManagerProcess, events: int, together: int) -> None:
-    """Have all agents send events to a door."""
-    port, number = int(door.http.rpartition(":")[2]), max(1, events // (_AGENTS * together))
+    """Have all agents send events, or as many heartbeats, to a door."""
+    port, number = int(door.http.rpartition(":")[2]), _of_each(events, together)
 
     async def all_agents() -> None:
         await asyncio.gather(*(_send(port, doors.requests(agent, number, together)) for agent in doors.agents))
 
     asyncio.run(all_agents())
+
+
+def _of_each(events: int, together: int) -> int:
+    """Return the number of requests that each agent sends."""
+    return max(1, events // (_AGENTS * max(1, together)))
 
 
 def turn(doors: Doors, door: ManagerProcess, events: int, together: int) -> dict[str, float]:
@@ -127,7 +141,7 @@ def turn(doors: Doors, door: ManagerProcess, events: int, together: int) -> dict
     time.sleep(1.0)  # the leader decides on the rest
     after = time.monotonic(), doors.used()
     lasted, idled = after[0] - before[0], before[0] - start[0]
-    sent = _AGENTS * together * max(1, events // (_AGENTS * together))
+    sent = _AGENTS * max(1, together) * _of_each(events, together)
     return {
         name: (used - before[1][name] - (before[1][name] - start[1][name]) / idled * lasted) / sent * 1e6
         for name, used in after[1].items()
@@ -135,18 +149,18 @@ def turn(doors: Doors, door: ManagerProcess, events: int, together: int) -> dict
 
 
 def measure(events: int, rounds: int) -> list[dict[str, object]]:
-    """Return a row for each number of events in a request: the median turn at each door, and the ratios."""
+    """Return a row for each kind of request: the median turn at each door, and the ratios."""
     found: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory(prefix="bench-") as name, ExitStack() as stack:
         doors = Doors(Path(name), stack)
-        for together in (1, 20):
+        for together in (_HEARTBEATS, 1, 20):  # events change policies, of which the leader answers a heartbeat each
             turns: dict[str, list[dict[str, float]]] = {"leader": [], "worker": []}
             for door in (doors.leader, doors.worker):
-                send(doors, door, _AGENTS * together * 4, together)  # warms up
+                send(doors, door, _AGENTS * max(1, together) * 4, together)  # warms up
             for _ in range(rounds):
                 for door_name, door in (("leader", doors.leader), ("worker", doors.worker)):
                     turns[door_name].append(turn(doors, door, events, together))
-            found.append({"together": together, **_summary(turns)})
+            found.append({"request": _NAMES[together], **_summary(turns)})
     return found
 
 
@@ -166,7 +180,7 @@ def _summary(turns: dict[str, list[dict[str, float]]]) -> dict[str, object]:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=3000, help="events of one turn")
+    parser.add_argument("--events", type=int, default=3000, help="events or heartbeats of one turn")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="seconds; the figures mean little")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
