@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import psutil
 import psycopg
 
 from chaos.run import FAILURES, Show, told
@@ -218,7 +219,7 @@ def _strike(fault: ScaleFault, group: Group, simulation: Simulation, verdict: Ve
         missing = group.receipts.without_row()
         verdict.wrong += [f"receipts without a row: {len(missing)}, {missing[:3]}"] if missing else []
         verdict.wrong += group.history.early()
-    except (*FAILURES, psycopg.Error) as error:
+    except (*FAILURES, psycopg.Error, psutil.Error) as error:
         verdict.note = ", ".join(group.notes)
         verdict.wrong.append(told(error))
         return False

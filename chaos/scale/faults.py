@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+import psutil
+
 from chaos.scale.group import Group, Member
 from chaos.scale.network import Way
 from chaos.scale.proxy import Direction
@@ -40,18 +42,18 @@ def _kill_broker(group: Group) -> None:
 
 def _stop_broker(group: Group) -> None:
     if group.mosquitto.pid is not None:
-        with group.stopped(group.mosquitto.pid):
+        with group.stopped(psutil.Process(group.mosquitto.pid)):
             group.wait(0.5, 6.0, 16.0)
 
 
 def _stop_database(group: Group) -> None:
-    with group.stopped(*group.database_pids()):
+    with group.stopped(*group.database_processes()):
         group.wait(0.5, 7.0, 16.0)
 
 
 def _stop(member: Callable[[Group], Member]) -> Callable[[Group], None]:
     def strike(group: Group) -> None:
-        with group.stopped(member(group).pid()):
+        with group.stopped(psutil.Process(member(group).pid())):
             group.wait(0.5, 9.0, 30.0)
 
     return strike
@@ -59,7 +61,7 @@ def _stop(member: Callable[[Group], Member]) -> Callable[[Group], None]:
 
 def _stop_leader_and_kill_standby(group: Group) -> None:
     leader, standby = group.leader(), group.standby()
-    with group.stopped(leader.pid()):
+    with group.stopped(psutil.Process(leader.pid())):
         group.wait(4.0, 9.0)
         standby.signal(signal.SIGKILL)
     group.kill(standby)

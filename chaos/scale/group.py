@@ -270,24 +270,24 @@ class Group:
             member.revive()
 
     @contextmanager
-    def stopped(self, *pids: int) -> Iterator[None]:
-        """Stop processes with SIGSTOP within the block."""
-        found = [psutil.Process(pid) for pid in pids]
-        for each in found:
+    def stopped(self, *processes: psutil.Process) -> Iterator[None]:
+        """Stop processes with SIGSTOP within the block; one that has ended meanwhile is left out."""
+        for each in processes:
             with suppress(psutil.NoSuchProcess):
                 each.suspend()
         try:
             yield
         finally:
-            for each in found:
+            for each in processes:
                 with suppress(psutil.NoSuchProcess):
                     each.resume()
 
-    def database_pids(self) -> list[int]:
-        """Return the processes of PostgreSQL, the first one first."""
+    def database_processes(self) -> list[psutil.Process]:
+        """Return the processes of PostgreSQL, the first one first; its back ends come and go."""
         if self.cluster.pid is None:
             raise SiteError("PostgreSQL does not run")
-        return [self.cluster.pid, *(each.pid for each in psutil.Process(self.cluster.pid).children(recursive=True))]
+        first = psutil.Process(self.cluster.pid)
+        return [first, *first.children(recursive=True)]
 
     def fail_over(self, seconds: int) -> None:
         """Promote PostgreSQL to a new timeline, on a clock that is so many seconds off."""
