@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from manager.domain.agents.registry import Takeover
 from manager.domain.networks import network_of
 from manager.domain.response import OrganizationResponse
 from manager.errors import SetupError
+from manager.role import Role
 from manager.storage.location import StoreLocation
 from manager.storage.postgresql.address import database_address
 from schemas.durations import parse_seconds
@@ -60,13 +60,6 @@ Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(allow_inf_nan=F
 """A time in seconds, also written as a duration such as ``15m``."""
 
 NotificationTables = Annotated[Mapping[str, Mapping[str, Any]], NoDecode]
-
-
-class Role(StrEnum):
-    """The part that a process of several on one database has; `all` leads or stands by."""
-
-    ALL = "all"
-    INGEST = "ingest"
 
 
 class Settings(BaseSettings):

@@ -18,10 +18,11 @@ from manager.engine.commands.requests import CreateToken, RotateToken
 from manager.engine.failure_isolation import isolated
 from manager.engine.inbox import Command
 from manager.errors import SetupError
+from manager.role import Role
 from manager.runtime import clock, gc_tuning
 from manager.runtime.transport_security import Transport, reachable
 from manager.runtime.wiring import Manager
-from manager.settings import Role, Settings
+from manager.settings import Settings
 from schemas.errors import TokenError
 from schemas.keys import EnrollmentToken
 

@@ -31,6 +31,7 @@ from manager.data_directory import DataDirectory
 from manager.domain.access import AccessTokens
 from manager.domain.rolling_upgrade import AMONG_MANAGERS, FEATURES
 from manager.errors import SetupError
+from manager.role import Role
 from manager.runtime import clock
 from manager.runtime.lease_keeper import INGEST, STANDBY, LeaseKeeper
 from manager.runtime.lease_metrics import LeaseCollector
@@ -38,7 +39,7 @@ from manager.runtime.membership import Membership, lease_fence, sharers
 from manager.runtime.transport_security import EMBEDDED, Transport, reachable
 from manager.runtime.version import VERSION
 from manager.runtime.warm_standby import WarmStandby
-from manager.settings import Role, Settings
+from manager.settings import Settings
 from manager.storage.opening import open_migrated_store, open_store_reader
 from manager.storage.postgresql.address import DatabaseAddress
 from manager.storage.postgresql.lease import LeaseTable, Member, new_member_id

@@ -21,7 +21,6 @@ from manager.cli.support.options import (
     WideOutput,
     WideOutputOption,
 )
-from manager.cli.support.printing import clone_text
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
@@ -112,7 +111,7 @@ def show_agent(
     """Show an agent's record, its last changes of state and its last threats."""
     from manager.cli.commands.threats import print_threats  # noqa: PLC0415 -- rich takes a while to load
     from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- the same
-    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- the same
+    from manager.cli.support.printing import clone_text, print_json, print_lines  # noqa: PLC0415 -- the same
     from manager.cli.support.wrapping import print_details, print_wrapped  # noqa: PLC0415 -- the same
 
     found = client.get(f"/api/agents/{find_agent(client, machine_id)['agentId']}")

@@ -10,7 +10,7 @@ import typer
 from manager.cli.commands.config import configuration, typed_options
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.options import ConfigOption, DatabaseOption, DatabasePasswordFile, DataDir, KeyFileOption
-from manager.settings import Role
+from manager.role import Role
 
 Host = Annotated[str | None, typer.Option(help="listen address of HTTP and embedded broker [default: 127.0.0.1]")]
 Port = Annotated[int | None, typer.Option(help="the HTTP port; 0 picks a free one [default: 8443]")]

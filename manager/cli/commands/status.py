@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from manager.cli.support.durations import ago
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
-from manager.cli.support.printing import clone_text, refused_text
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
@@ -71,6 +70,8 @@ def _place(manager: "Record") -> str:
 
 
 def _lines(url: str, overview: "Record", now: datetime) -> list[str]:
+    from manager.cli.support.printing import clone_text, refused_text  # noqa: PLC0415 -- rich takes a while to load
+
     today = overview["threatSummary"]["last24h"]
     severities = ", ".join(f"{today[name]} {name}" for name in ("critical", "high", "medium", "low") if today[name])
     stale = [agent for agent in overview["agents"] if agent["status"] == "stale"]
