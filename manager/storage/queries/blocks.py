@@ -7,7 +7,7 @@ from peewee import JOIN, Expression, fn
 
 from manager.domain.networks import network_of
 from manager.domain.response.manual_blocks import covering_values
-from manager.storage.queries.enforcement import Enforcement, Reach
+from manager.storage.queries.enforcement import Enforcement, Reach, counted_in_store, reach_of_settings
 from manager.storage.queries.reader import Page, Query, Reader, Record, keyset_page, moment
 from manager.storage.tables import AgentTable, EmergencyEntryTable, IncidentResponseTable, IncidentTable
 
@@ -106,7 +106,7 @@ def reach_of_incidents(reader: Reader, incidents: list[Record]) -> dict[str, Rea
         entry.select(
             entry.incident_id, entry.kind, entry.scope, entry.target, entry.value, entry.organization_id, entry.number
         )
-        .where(entry.incident_id.in_(ids))
+        .where(entry.incident_id.in_(ids), ~counted_in_store(entry))
         .order_by(entry.created_at, entry.id)
     )
     of_incident: dict[str, list[Record]] = {incident_id: [] for incident_id in ids}
@@ -114,7 +114,11 @@ def reach_of_incidents(reader: Reader, incidents: list[Record]) -> dict[str, Rea
         of_incident[row["incident_id"]].append(row)
     busy = [row["organization_id"] for row in incidents if of_incident[row["id"]]]
     enforcement = Enforcement(reader, busy)
-    return {incident_id: enforcement.reach_of_all(entries) for incident_id, entries in of_incident.items()}
+    settings = reach_of_settings(reader, ids)
+    return {
+        incident_id: enforcement.reach_of_all(entries, settings.get(incident_id))
+        for incident_id, entries in of_incident.items()
+    }
 
 
 def record_of(row: Record) -> Record:

@@ -3,10 +3,12 @@
 import json
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import NamedTuple
+
+from peewee import Expression
 
 from manager.domain.agents.agent import Door
 from manager.domain.agents.condition import Condition, EnforcedMeasures, unenforced_values
@@ -14,7 +16,7 @@ from manager.domain.response.emergency_entry import is_enforceable
 from manager.errors import NotFound
 from manager.storage.queries.protection import agents_of_group
 from manager.storage.queries.reader import Reader, Record
-from manager.storage.tables import AgentTable
+from manager.storage.tables import AgentTable, EmergencyEntryTable
 from schemas.presence import Mode, PolicyState
 
 REASONS_SHOWN = 5
@@ -172,12 +174,50 @@ class Enforcement:
         agent = self._organizations[entry["organization_id"]].agents.get(entry["target"])
         return [] if agent is None else [agent]
 
-    def reach_of_all(self, entries: Iterable[Record]) -> Reach:
-        """Return the reach of one incident's blocks; an organization's entry covers its agents' own ones."""
+    def reach_of_all(self, entries: Iterable[Record], settings: Reach | None = None) -> Reach:
+        """Return the reach of one incident's blocks; an organization's entry covers its agents' own ones.
+
+        Args:
+            entries: the rows of all blocks except those that `reach_of_settings` counts.
+            settings: what `reach_of_settings` returns for the incident.
+        """
         listed = list(entries)
         wide = [entry for entry in listed if entry["scope"] == "organization"]
         found = [self.reach(entry) for entry in wide or listed]
-        return _sum(found)
+        return _sum(found if settings is None or wide else [*found, settings])
+
+
+def counted_in_store(entry: type[EmergencyEntryTable]) -> Expression:
+    """Return the condition on an entry that `reach_of_settings` counts it."""
+    own = (entry.scope == "agent") & (entry.kind == "sensitivity")
+    return own & entry.number.is_null(False)
+
+
+def reach_of_settings(reader: Reader, incident_ids: Sequence[str]) -> dict[str, Reach]:
+    """Return the reach of the entries that raise the sensitivity of single agents, by incident.
+
+    A technique has one for each member of its incident, thousands, and the store counts those that are accepted. The
+    agents are read of those alone that are among the reasons.
+    """
+    if not incident_ids:
+        return {}
+    params = {"incident_ids": json.dumps(list(incident_ids)), "limit": REASONS_SHOWN}
+    counted = reader.select("incidents.reach_of_settings", params)
+    waiting = [entry_id for *_, first_waiting in counted for entry_id in json.loads(first_waiting)]
+    entry, agent = EmergencyEntryTable, AgentTable
+    query = entry.select(
+        entry.incident_id, entry.kind, entry.value, entry.number.alias("entry_number"), agent.agent_id, agent.hostname,
+        agent.door, agent.policy_version, agent.policy_state, agent.blocklist_sequence, agent.enforcement,
+        agent.enforced, agent.mode,
+    ).join(agent, on=(agent.agent_id == entry.target)).where(entry.id.in_(waiting))  # fmt: skip
+    reasons: dict[str, list[Record]] = defaultdict(list)
+    for row in reader.rows(query.order_by(entry.created_at, entry.id)) if waiting else ():
+        reach = _reach_on_agent(_agent(row), {**row, "number": row["entry_number"]})
+        reasons[row["incident_id"]] += reach.reasons
+    return {
+        incident_id: Reach(agents, accepted, accepted, reasons[incident_id])
+        for incident_id, agents, accepted, _ in counted
+    }
 
 
 def _reach_on_agent(agent: _Agent, entry: Record) -> Reach:

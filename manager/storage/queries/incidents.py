@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection
 from typing import NamedTuple
 
-from peewee import JOIN, Case, Expression, fn
+from peewee import JOIN, Expression, fn
 
 from manager.domain.response.progress import PERCENTS
 from manager.storage.queries import blocks, incident_details
@@ -19,14 +19,11 @@ MEMBERS_SHOWN = 1000
 
 
 class Size(NamedTuple):
-    """The number of an incident's agents, and of those that vouched for its indicator."""
+    """The number of an incident's agents, of those that vouched for its indicator, and the first agents by id."""
 
     agents: int
     vouched: int
-
-
-NOBODY = Size(0, 0)
-"""The size of an incident without members."""
+    first_agents: list[str]
 
 
 class IncidentFilter(NamedTuple):
@@ -72,11 +69,16 @@ def page(reader: Reader, wanted: IncidentFilter, limit: int, cursor: str | None)
     rows, following = keyset_page(
         reader, query, at=IncidentTable.opened_at, key=IncidentTable.id, limit=limit, cursor=cursor
     )
-    agents = _agents(reader, [row["id"] for row in rows])
+    found = sizes(reader, [row["id"] for row in rows], AGENTS_SHOWN)
     reach = blocks.reach_of_incidents(reader, rows)
     work = incident_details.work_of(reader, rows)
     return [
-        {**record_of(row, *agents[row["id"]]), **reach[row["id"]].members(), **work[row["id"]]} for row in rows
+        {
+            **record_of(row, found[row["id"]].first_agents, found[row["id"]]),
+            **reach[row["id"]].members(),
+            **work[row["id"]],
+        }
+        for row in rows
     ], following
 
 
@@ -91,7 +93,7 @@ def find(reader: Reader, incident_id: str) -> Record | None:
     )
     query = query.join(agent, JOIN.LEFT_OUTER, on=(agent.agent_id == member.agent_id)).order_by(member.agent_id)
     members = reader.rows(query.limit(MEMBERS_SHOWN))
-    size = sizes(reader, [incident_id]).get(incident_id, NOBODY)
+    size = sizes(reader, [incident_id])[incident_id]
     entries, more = blocks.page(reader, blocks.BlockFilter(incident_id=incident_id), MEMBERS_SHOWN, None)
     return {
         **record_of(row, [each["agent_id"] for each in members], size),
@@ -163,31 +165,13 @@ def _selection() -> Query:
     ).join(response, JOIN.LEFT_OUTER, on=(response.incident_id == incident.id))  # fmt: skip
 
 
-def _agents(reader: Reader, incident_ids: list[str]) -> dict[str, tuple[list[str], Size]]:
-    """Return the first agents of each incident and its size, without reading all members of large incidents."""
-    found_sizes = sizes(reader, incident_ids)
-    found: dict[str, list[str]] = {incident_id: [] for incident_id in incident_ids}
-    small = [incident_id for incident_id in incident_ids if found_sizes.get(incident_id, NOBODY).agents <= AGENTS_SHOWN]
-    lists = [small] if small else []
-    lists += [[incident_id] for incident_id in incident_ids if incident_id not in set(small)]
-    for wanted in lists:
-        params = {"incident_ids": json.dumps(wanted), "limit": AGENTS_SHOWN * len(wanted)}
-        for incident_id, agent_id in reader.select("incidents.first_members", params):
-            found[incident_id].append(agent_id)
-    return {incident_id: (agent_ids, found_sizes.get(incident_id, NOBODY)) for incident_id, agent_ids in found.items()}
-
-
-def sizes(reader: Reader, incident_ids: list[str]) -> dict[str, Size]:
-    """Return the size of each incident that has members, by its id."""
-    member = IncidentMemberTable
-    query = member.select(
-        member.incident,
-        fn.COUNT(member.agent_id).alias("agents"),
-        fn.SUM(Case(None, ((member.vouched == True, 1),), 0)).alias("vouched"),  # noqa: E712 -- an SQL expression
-    )
-    query = query.where(member.incident.in_(incident_ids)).group_by(member.incident)
-    rows = reader.rows(query) if incident_ids else []
-    return {row["incident_id"]: Size(row["agents"], row["vouched"]) for row in rows}
+def sizes(reader: Reader, incident_ids: list[str], limit: int = 0) -> dict[str, Size]:
+    """Return the size of each incident by its id, with the first agents up to a limit."""
+    params = {"incident_ids": json.dumps(incident_ids), "limit": limit}
+    return {
+        incident_id: Size(agents, vouched, json.loads(first_agents))
+        for incident_id, agents, vouched, first_agents in reader.select("incidents.sizes", params)
+    }
 
 
 def _seconds_by_percent(column: str | None) -> dict[str, float | None]:

@@ -154,7 +154,7 @@ def _waiting(reader: Reader, organizations: Collection[str] | None) -> Record:
 
 
 def _approval(row: Record, sizes: dict[str, incidents.Size], hosts: dict[str, int]) -> Record:
-    size = sizes.get(row["id"], incidents.NOBODY)
+    size = sizes[row["id"]]
     return {
         "id": row["id"],
         "kind": row["kind"],

@@ -92,13 +92,38 @@ WHERE merged_into IS NULL AND organization_id = %(organization_id)s AND kind = %
   AND last_seen_at < %(before)s AND coalesce(site, '') = %(site)s
   AND id <> ALL (ARRAY(SELECT json_array_elements_text(%(known)s::json)));
 
--- name: first_members
--- The first members of several incidents, by agent id.
-SELECT incident_id, agent_id
-FROM incident_member
-WHERE incident_id = ANY (ARRAY(SELECT json_array_elements_text(%(incident_ids)s::json)))
-ORDER BY incident_id, agent_id
-LIMIT %(limit)s;
+-- name: sizes
+-- The number of members of each incident (JSON of ids), of those that vouched, and its first members as JSON, by agent id.
+SELECT
+    wanted.value,
+    (SELECT count(*) FROM incident_member WHERE incident_id = wanted.value),
+    (SELECT count(*) FROM incident_member WHERE incident_id = wanted.value AND vouched),
+    (SELECT coalesce(json_agg(agent_id), '[]')::text FROM (
+        SELECT agent_id FROM incident_member WHERE incident_id = wanted.value ORDER BY agent_id LIMIT %(limit)s
+    ) AS first)
+FROM json_array_elements_text(%(incident_ids)s::json) AS wanted;
+
+-- name: reach_of_settings
+-- Incidents (JSON of ids) whose entries raise the sensitivity of single agents: for each incident the number of the
+-- registered agents, of those that have accepted their entry, and the first entries that wait, as JSON of ids.
+WITH target AS (
+    SELECT
+        entry.incident_id, entry.id, entry.created_at,
+        coalesce(policy_state = 'applied' AND policy_version >= entry.number, false) AS accepted
+    FROM emergency_entry AS entry JOIN agent ON agent_id = target
+    WHERE entry.incident_id = ANY (ARRAY(SELECT json_array_elements_text(%(incident_ids)s::json)))
+      AND scope = 'agent' AND kind = 'sensitivity' AND entry.number IS NOT NULL
+      AND agent.organization_id = entry.organization_id AND removed_at IS NULL
+), placed AS (
+    SELECT
+        incident_id, id, accepted,
+        row_number() OVER (PARTITION BY incident_id, accepted ORDER BY created_at, id) AS place
+    FROM target
+)
+SELECT
+    incident_id, count(*), count(*) FILTER (WHERE accepted),
+    coalesce(json_agg(id) FILTER (WHERE NOT accepted AND place <= %(limit)s), '[]')::text
+FROM placed GROUP BY incident_id;
 
 -- name: insert_work
 INSERT INTO incident_work (incident_id, at, author, action, note) VALUES (%s, %s, %s, %s, %s);

@@ -92,13 +92,44 @@ WHERE merged_into IS NULL AND organization_id = :organization_id AND kind = :kin
   AND last_seen_at < :before AND coalesce(site, '') = :site
   AND id NOT IN (SELECT value FROM json_each(:known));
 
--- name: first_members
--- The first members of several incidents, by agent id.
-SELECT incident_id, agent_id
-FROM incident_member
-WHERE incident_id IN (SELECT value FROM json_each(:incident_ids))
-ORDER BY incident_id, agent_id
-LIMIT :limit;
+-- name: sizes
+-- The number of members of each incident (JSON of ids), of those that vouched, and its first members as JSON, by agent id.
+-- Materialized: all of it is computed with the first row.
+WITH found (incident_id, agents, vouched, first_agents) AS MATERIALIZED (
+    SELECT
+        wanted.value,
+        (SELECT count(*) FROM incident_member WHERE incident_id = wanted.value),
+        (SELECT count(*) FROM incident_member WHERE incident_id = wanted.value AND vouched),
+        (SELECT json_group_array(agent_id) FROM (
+            SELECT agent_id FROM incident_member WHERE incident_id = wanted.value ORDER BY agent_id LIMIT :limit
+        ))
+    FROM json_each(:incident_ids) AS wanted
+)
+SELECT incident_id, agents, vouched, first_agents FROM found;
+
+-- name: reach_of_settings
+-- Incidents (JSON of ids) whose entries raise the sensitivity of single agents: for each incident the number of the
+-- registered agents, of those that have accepted their entry, and the first entries that wait, as JSON of ids.
+WITH target AS (
+    SELECT
+        entry.incident_id, entry.id, entry.created_at,
+        coalesce(policy_state = 'applied' AND policy_version >= entry.number, 0) AS accepted
+    FROM emergency_entry AS entry JOIN agent ON agent_id = target
+    WHERE entry.incident_id IN (SELECT value FROM json_each(:incident_ids))
+      AND scope = 'agent' AND kind = 'sensitivity' AND entry.number IS NOT NULL
+      AND agent.organization_id = entry.organization_id AND removed_at IS NULL
+), placed AS (
+    SELECT
+        incident_id, id, accepted,
+        row_number() OVER (PARTITION BY incident_id, accepted ORDER BY created_at, id) AS place
+    FROM target
+), counted AS MATERIALIZED (
+    SELECT
+        incident_id, count(*) AS agents, count(*) FILTER (WHERE accepted) AS accepted,
+        json_group_array(id) FILTER (WHERE NOT accepted AND place <= :limit) AS first_waiting
+    FROM placed GROUP BY incident_id
+)
+SELECT incident_id, agents, accepted, first_waiting FROM counted;
 
 -- name: insert_work
 INSERT INTO incident_work (incident_id, at, author, action, note) VALUES (?, ?, ?, ?, ?);
