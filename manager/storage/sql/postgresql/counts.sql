@@ -186,42 +186,20 @@ SELECT count(*) FROM (SELECT value FROM (
 ) AS counted GROUP BY value) AS each;
 
 -- name: count_fleet_agents
--- The number of agents of all organizations that reported within a day, without grouping the counts of the day: those
--- of the day that began within the period, those of the day before that are not among them, and, after a step of the
--- clock, those of later days alone; last, agents whose threats are not counted yet.
-SELECT (
-    SELECT count(*) FROM threat_agent_count WHERE seconds = %(seconds)s AND bucket = %(bucket)s::bigint + %(seconds)s
-) + (
-    SELECT count(*)
-    FROM threat_agent_count AS former
-    WHERE seconds = %(seconds)s AND bucket = %(bucket)s::bigint AND last_seen >= %(since)s AND NOT EXISTS (
-        SELECT 1 FROM threat_agent_count AS present
-        WHERE present.seconds = %(seconds)s AND present.bucket = %(bucket)s::bigint + %(seconds)s
-          AND present.agent_number = former.agent_number)
-) + (
-    SELECT count(DISTINCT agent_number)
-    FROM threat_agent_count AS later
-    WHERE seconds = %(seconds)s AND bucket > %(bucket)s::bigint + %(seconds)s AND NOT EXISTS (
-        SELECT 1 FROM threat_agent_count AS known
-        WHERE known.seconds = %(seconds)s AND known.bucket IN (%(bucket)s::bigint, %(bucket)s::bigint + %(seconds)s)
-          AND known.agent_number = later.agent_number AND known.last_seen >= %(since)s)
-) + (
-    SELECT count(DISTINCT agent_number)
+-- The number of agents of all organizations that reported within a day.
+SELECT count(*)
+FROM (
+    SELECT agent_number FROM threat_agent_count
+    WHERE seconds = %(seconds)s AND bucket >= %(bucket)s::bigint AND last_seen >= %(since)s
+    UNION
+    SELECT agent_number
     FROM (
         SELECT event_time, agent_number FROM threat
         WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'agents')
         ORDER BY sequence OFFSET 0
-    ) AS threat
+    ) AS uncounted
     WHERE event_time >= %(since)s
-      AND NOT EXISTS (
-        SELECT 1 FROM threat_agent_count AS known
-        WHERE known.seconds = %(seconds)s AND known.bucket IN (%(bucket)s::bigint, %(bucket)s::bigint + %(seconds)s)
-          AND known.agent_number = threat.agent_number AND known.last_seen >= %(since)s)
-      AND NOT EXISTS (
-        SELECT 1 FROM threat_agent_count AS later
-        WHERE later.seconds = %(seconds)s AND later.bucket > %(bucket)s::bigint + %(seconds)s
-          AND later.agent_number = threat.agent_number)
-);
+) AS reporting;
 
 -- name: top_agents
 -- The agents with the most threats, by number; the last row counts all of them.

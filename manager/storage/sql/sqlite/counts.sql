@@ -159,39 +159,24 @@ SELECT count(DISTINCT value) FROM (
 ) AS counted;
 
 -- name: count_fleet_agents
--- The number of agents of all organizations that reported within a day, without grouping the counts of the day: those
--- of the day that began within the period, those of the day before that are not among them, and, after a step of the
--- clock, those of later days alone; last, agents whose threats are not counted yet.
-SELECT (
-    SELECT count(*) FROM threat_agent_count WHERE seconds = :seconds AND bucket = :bucket + :seconds
-) + (
-    SELECT count(*)
-    FROM threat_agent_count AS former
-    WHERE seconds = :seconds AND bucket = :bucket AND last_seen >= :since AND NOT EXISTS (
-        SELECT 1 FROM threat_agent_count AS present
-        WHERE present.seconds = :seconds AND present.bucket = :bucket + :seconds
-          AND present.agent_number = former.agent_number)
-) + (
-    SELECT count(DISTINCT agent_number)
-    FROM threat_agent_count AS later
-    WHERE seconds = :seconds AND bucket > :bucket + :seconds AND NOT EXISTS (
-        SELECT 1 FROM threat_agent_count AS known
-        WHERE known.seconds = :seconds AND known.bucket IN (:bucket, :bucket + :seconds)
-          AND known.agent_number = later.agent_number AND known.last_seen >= :since)
-) + (
-    SELECT count(DISTINCT agent_number)
-    FROM threat
+-- The number of agents of all organizations that reported within a day. The counts of each day are in the order of the
+-- agents, so they are merged without being sorted; a later day than the second one is there after a step of the clock.
+SELECT count(*)
+FROM (
+    SELECT agent_number FROM threat_agent_count
+    WHERE seconds = :seconds AND bucket = :bucket AND last_seen >= :since
+    UNION
+    SELECT agent_number FROM threat_agent_count
+    WHERE seconds = :seconds AND bucket = :bucket + :seconds
+    UNION
+    SELECT agent_number FROM threat_agent_count
+    WHERE seconds = :seconds AND bucket > :bucket + :seconds
+    UNION
+    SELECT agent_number FROM threat
     WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'agents')
       AND event_time >= :since
-      AND NOT EXISTS (
-        SELECT 1 FROM threat_agent_count AS known
-        WHERE known.seconds = :seconds AND known.bucket IN (:bucket, :bucket + :seconds)
-          AND known.agent_number = threat.agent_number AND known.last_seen >= :since)
-      AND NOT EXISTS (
-        SELECT 1 FROM threat_agent_count AS later
-        WHERE later.seconds = :seconds AND later.bucket > :bucket + :seconds
-          AND later.agent_number = threat.agent_number)
-);
+    ORDER BY agent_number
+) AS reporting;
 
 -- name: top_agents
 -- The agents with the most threats, by number; the last row counts all of them.
