@@ -1,5 +1,6 @@
 """The databases of tests: one that a test used is blank for the next, and one that it changed is not used again."""
 
+import psycopg
 import pytest
 
 from manager.storage.postgresql.address import DatabaseAddress
@@ -23,6 +24,7 @@ def test_rows_sequences_and_partitions_are_as_in_a_new_one(postgresql_cluster: P
     before = used(
         postgresql_cluster,
         "INSERT INTO meta VALUES ('left', 'behind')",
+        "INSERT INTO audit_entry (at, actor, action, target) VALUES (1, 'admin', 'agent.removed', 'ag-1')",
         "UPDATE lease SET epoch = 7",
         "DELETE FROM projection_progress",
         "SELECT nextval('threat_sequence') FROM generate_series(1, 9)",
@@ -33,6 +35,9 @@ def test_rows_sequences_and_partitions_are_as_in_a_new_one(postgresql_cluster: P
     try:
         assert after == before
         assert postgresql_cluster.execute("SELECT * FROM meta WHERE key = 'left'", name) == []
+        assert postgresql_cluster.execute("SELECT * FROM audit_entry", name) == []
+        with pytest.raises(psycopg.errors.RestrictViolation):
+            postgresql_cluster.execute("TRUNCATE audit_entry", name)
         assert postgresql_cluster.execute("SELECT epoch FROM lease", name) == [(0,)]
         assert len(postgresql_cluster.execute("SELECT * FROM projection_progress", name)) > 1
         assert postgresql_cluster.execute("SELECT nextval('threat_sequence')", name) == [(1,)]
