@@ -1,11 +1,13 @@
 """Queries of the targets of blocks: the number that accepted, the number that enforces, the reasons of the others."""
 
 import json
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain, islice
+from operator import itemgetter
 from typing import NamedTuple
 
 from peewee import Expression
@@ -78,11 +80,16 @@ class _Organization:
     unenforced: dict[str, list[_Agent]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, agent: _Agent) -> None:
+        """Add an agent; `sort` is called after the last one."""
         self.agents[agent.agent_id] = agent
-        insort(self.accepted, agent.sequence)
-        insort(self.enforced, (agent.enforced_sequence, agent.agent_id))
+        self.accepted.append(agent.sequence)
+        self.enforced.append((agent.enforced_sequence, agent.agent_id))
         for value in agent.reasons:
             self.unenforced[value].append(agent)
+
+    def sort(self) -> None:
+        self.accepted.sort()
+        self.enforced.sort()
 
 
 class Enforcement:
@@ -110,6 +117,8 @@ class Enforcement:
         for row in reader.rows(query) if wanted else ():
             self._by_number[row["number"]] = known = _agent(row)
             self._organizations[row["organization_id"]].add(known)
+        for organization in self._organizations.values():
+            organization.sort()
 
     def reach(self, entry: Record) -> Reach:
         """Return the reach of one block.
@@ -254,38 +263,59 @@ def _named(agents: Iterable[_Agent]) -> list[Record]:
     return [{"agentId": agent.agent_id, "hostname": agent.hostname} for agent in shown]
 
 
+class _Statement(NamedTuple):
+    """The last members of `_Agent`, which many agents state alike."""
+
+    policy: int
+    sequence: int
+    enforced_policy: int
+    enforced_sequence: int
+    reasons: dict[str, str]
+    otherwise: str
+
+
+_STATED = ("policy_version", "policy_state", "blocklist_sequence", "door", "enforcement", "enforced", "mode")
+_stated = itemgetter(*_STATED)
+
+
 def _agent(row: Record) -> _Agent:
-    policy = row["policy_version"] if row["policy_state"] == PolicyState.APPLIED else -1
-    stated = None if row["enforced"] is None else EnforcedMeasures.of_json(row["enforced"])
+    return _Agent(row["agent_id"], row["hostname"], *_statement(*_stated(row)))
+
+
+@lru_cache(1024)
+def _statement(  # noqa: PLR0917 -- the columns of `_STATED`
+    policy_version: int,
+    policy_state: str | None,
+    sequence: int,
+    door: str,
+    enforcement: str | None,
+    enforced: str | None,
+    mode: str | None,
+) -> _Statement:
+    policy = policy_version if policy_state == PolicyState.APPLIED else -1
+    stated = None if enforced is None else EnforcedMeasures.of_json(enforced)
     reasons = {} if stated is None else {each.value: each.reason for each in stated.reasons}
-    condition = Condition(enforcement=row["enforcement"], enforced=stated)
+    condition = Condition(enforcement=enforcement, enforced=stated)
     enforced_policy = enforced_sequence = -1
     if stated is not None and condition.enforces() and unenforced_values(stated) is not None:
         enforced_policy = stated.policy_version or -1
-        number = stated.policy_version if row["door"] == Door.HTTP else stated.blocklist_sequence
+        number = stated.policy_version if door == Door.HTTP else stated.blocklist_sequence
         enforced_sequence = number or -1
-    return _Agent(
-        row["agent_id"],
-        row["hostname"],
-        policy,
-        row["blocklist_sequence"],
-        enforced_policy,
-        enforced_sequence,
-        reasons,
-        _implied(row, stated),
+    return _Statement(
+        policy, sequence, enforced_policy, enforced_sequence, reasons, _implied(enforcement, mode, stated)
     )
 
 
-def _implied(row: Record, stated: EnforcedMeasures | None) -> str:
+def _implied(enforcement: str | None, mode: str | None, stated: EnforcedMeasures | None) -> str:
     """Return the reason why an agent's host does not enforce what the agent has accepted, as its statements imply."""
-    if row["enforcement"] is None or stated is None:
+    if enforcement is None or stated is None:
         return "it does not say what its host enforces: an older guard, or another agent"
-    if row["enforcement"] == "simulated":
+    if enforcement == "simulated":
         return "it only simulates enforcement"
-    if row["mode"] == Mode.LEARNING:
+    if mode == Mode.LEARNING:
         return "its mode is learning: it only reports"
     refused = [each.reason for each in stated.reasons if each.value in _REFUSED_WHOLE]
-    if row["enforcement"] == "impossible":
+    if enforcement == "impossible":
         stated_reasons = {each.reason for each in stated.reasons}
         refused.append(stated_reasons.pop() if len(stated_reasons) == 1 else "nothing can be blocked on its host")
     if unenforced_values(stated) is None:
