@@ -10,13 +10,13 @@ from manager.domain.budget import Budget
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.engine import alerting
-from manager.engine.batch import Batch, CommandAnswer, ThreatRow
+from manager.engine.batch import Batch, CommandAnswer
 from manager.engine.clock_monitor import ClockMonitor, StallDetector
 from manager.engine.commands import agent_changes
 from manager.engine.commands.executor import execute
 from manager.engine.commands.operators import OPERATOR_ADDRESSES
 from manager.engine.commands.signing_keys import ENDED_EVERY, end_rotations, keys_publication
-from manager.engine.context import Context, ReceivedReport
+from manager.engine.context import Context
 from manager.engine.events import EventRow
 from manager.engine.failure_isolation import isolated
 from manager.engine.fleet import Fleet
@@ -326,18 +326,6 @@ class Engine:
         batch.complete_undo(command.request, lengths)
         batch.answers.append(CommandAnswer(command.request, command.reply, value, error))
 
-    def _correlate(self, context: Context, received: ReceivedReport, row: ThreatRow) -> None:
-        """Correlate a new report; a report on which the rules fail is stored without correlation."""
-        try:
-            emergency_response.record_evidence(context, received)
-            self._incident_recorder.observe(context, received, row)
-        except StoreUnavailable:
-            raise
-        except Exception:
-            log.exception("report_not_correlated", agent_id=received.agent.agent_id, threat_id=received.report.id)
-            self.fleet.counters["reports_not_correlated"] += 1
-            reports.exclude_from_correlation(context, row)
-
     def _commit(self, context: Context, now: Instant) -> bool:
         """Commit a batch and carry out its effects, or keep it for the next step; return whether it is committed."""
         try:
@@ -356,7 +344,7 @@ class Engine:
 
     def _write(self, context: Context) -> None:
         """Write a batch in one transaction; a batch that does not fit is written piece by piece."""
-        reports.process_reports(context, self._store, self._correlate)
+        reports.process_reports(context, self._store, self._incident_recorder.correlate)
         if self._piecewise_commit is None:
             self._complete_events(context)
             if not context.batch.changes:

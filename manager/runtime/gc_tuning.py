@@ -4,6 +4,9 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_YOUNG = 200_000
+"""Container objects above which the young ones are looked at: several batches make as many, and most are gone by then."""
+
 
 @contextmanager
 def paused() -> Iterator[None]:
@@ -20,7 +23,7 @@ def freeze_and_relax() -> None:
     """Freeze the existing objects, which live as long as the process, and collect less often."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(_YOUNG, 20, 100)
 
 
 def release() -> None:

@@ -131,10 +131,13 @@ def decide(
     return intake
 
 
-def process_reports(
-    context: Context, store: Store, correlate: Callable[[Context, ReceivedReport, ThreatRow], None]
-) -> None:
+def process_reports(context: Context, store: Store, correlate: Callable[[Context], None]) -> None:
     """Decide on the batch's reports, add the new ones to its changes, and correlate them.
+
+    Args:
+        context: the batch.
+        store: looks up the stored reports.
+        correlate: correlates the context's new reports.
 
     Raises:
         StoreUnavailable: the store cannot be read; another call continues where this one stopped.
@@ -154,10 +157,7 @@ def process_reports(
         context.reports, context.submissions = [], []
     _accept_stored_elsewhere(context)
     store.archive.expect([row for _, row in context.new_reports])
-    while context.new_reports:
-        report, row = context.new_reports[0]
-        correlate(context, report, row)
-        context.new_reports.popleft()
+    correlate(context)
     if context.batch.changes.threats or context.batch.changes.elsewhere:
         context.batch.changes.meta[COMMITS] = context.fleet.store_history.next_commit(context.batch.now.wall)
 

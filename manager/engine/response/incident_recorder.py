@@ -1,7 +1,9 @@
-"""Incident recorder: feeds new reports to the correlator and records the changes of incidents in the batch."""
+"""Incident recorder: feeds a batch's new reports to the correlator and records the changes of incidents."""
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator
+
+import structlog
 
 from manager.domain.correlation import (
     ChangeKind,
@@ -16,8 +18,13 @@ from manager.domain.correlation.reports import MEMORY
 from manager.domain.instant import Instant
 from manager.engine.batch import ThreatRow
 from manager.engine.context import Context, ReceivedReport
+from manager.engine.messages.reports import exclude_from_correlation
 from manager.engine.ports import Archive
+from manager.engine.response.emergency_response import record_evidence
+from manager.errors import StoreUnavailable
 from schemas.threats import Severity
+
+log = structlog.get_logger(__name__)
 
 _EXPIRE_INTERVAL = 1.0
 _LONGEST_VALUE = 64
@@ -55,12 +62,27 @@ class IncidentRecorder:
         """Load live incidents, as after a restart."""
         self.correlator.rebuild(archive.live(now - MEMORY), now)
 
-    def observe(self, context: Context, received: ReceivedReport, row: ThreatRow) -> None:
-        """Correlate one new report.
+    def correlate(self, context: Context) -> None:
+        """Correlate the batch's new reports; one on which the rules fail is stored without correlation.
 
         Raises:
-            StoreUnavailable: older reports cannot be read; the same report may be observed again.
+            StoreUnavailable: older reports cannot be read; another call continues with the same report.
         """
+        waiting = context.new_reports
+        while waiting:
+            received, row = waiting[0]
+            try:
+                record_evidence(context, received)
+                self._observe(context, received, row)
+            except StoreUnavailable:
+                raise
+            except Exception:
+                log.exception("report_not_correlated", agent_id=received.agent.agent_id, threat_id=row.threat_id)
+                context.fleet.counters["reports_not_correlated"] += 1
+                exclude_from_correlation(context, row)
+            waiting.popleft()
+
+    def _observe(self, context: Context, received: ReceivedReport, row: ThreatRow) -> None:
         agent = received.agent
         report = Report(
             agent.agent_id,
