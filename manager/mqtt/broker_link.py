@@ -332,17 +332,17 @@ class BrokerLink:
         With more than a batch in the inbox, read everything that arrives without a pause: a commit in between would
         delay reading, and a flood must be detected before the broker's queue is long.
         """
+        inbox = self._inbox
         for _ in range(_CHUNKS):
-            if not self._has_room():
+            if inbox is None or not self._has_room():
                 return
             more = client.receive() if not client.pending else True
-            client.process(self._deliver)
-            inbox = self._inbox
-            if inbox is None or inbox.is_flooded or not (more or (inbox.bytes > _LARGE_BACKLOG and client.has_more())):
+            client.process(self._deliver, self._settings.inbox_messages - len(inbox))
+            if inbox.is_flooded or not (more or (inbox.bytes > _LARGE_BACKLOG and client.has_more())):
                 return
 
-    def _deliver(self, topic: bytes, payload: bytes, mid: int, retained: bool) -> bool:
-        """Add a message to the inbox; return whether there is room for another."""
+    def _deliver(self, topic: bytes, payload: bytes, mid: int, retained: bool) -> None:
+        """Add a message to the inbox."""
         known = self._topics.get(topic) or self._resolve(topic)
         if known is None or (known[0] is REGISTRATION and (retained or not payload)):
             self._handle_other(topic, payload, retained)
@@ -352,7 +352,6 @@ class BrokerLink:
             row, identifier, below_root = known
             handle = self._generation * _MAX_MID + mid if mid else None
             self._inbox.put(Inbound(row, identifier, below_root, payload, handle), self._now.monotonic)
-        return self._has_room()
 
     def _handle_other(self, topic: bytes, payload: bytes, retained: bool) -> None:
         """Handle a message that is not for the engine; clear retained messages on registration topics unread.

@@ -29,9 +29,8 @@ _IDLE_MILLISECONDS = 2
 _FIRST_MID, _LAST_MID = 0x100, packets.MAX_PACKET_ID
 """The packet ids of messages; paho uses lower ones for subscriptions."""
 
-Deliver = Callable[[bytes, bytes, int, bool], bool]
-"""Called with topic, payload, packet id (0 with QoS 0) and retain flag of a message; returns whether there is room for
-another."""
+Deliver = Callable[[bytes, bytes, int, bool], None]
+"""Called with topic, payload, packet id (0 with QoS 0) and retain flag of a message."""
 
 Confirm = Callable[[], None]
 
@@ -98,17 +97,22 @@ class BufferedClient(Client):
             self._chunks.clear()
         return len(chunk) == _CHUNK
 
-    def process(self, deliver: Deliver) -> None:
-        """Handle the complete packets received, until there is no room; `pending` is true if some are left.
+    def process(self, deliver: Deliver, most: int) -> None:
+        """Handle the complete packets received; `pending` is true if some are left.
+
+        Args:
+            deliver: called with each message.
+            most: the maximum number of messages; packets behind the last one stay.
 
         Raises:
             OSError: the connection is closed, or the broker broke the protocol.
         """
-        buffer, at = self._inbound, self._taken
+        buffer, at, delivered = self._inbound, self._taken, 0
         self.pending = False
         try:
             while found := packets.find_packet(buffer, at):
-                if self.pending:
+                if delivered >= most:
+                    self.pending = True
                     return
                 first, (body, end) = buffer[at], found
                 start, at = at, end
@@ -116,12 +120,12 @@ class BufferedClient(Client):
                     retained = bool(first & packets.RETAIN)
                     if first & packets.QOS_MASK > packets.QOS_1:
                         raise packets.MalformedPacketError("a message has QoS 2")
-                    self.pending = not deliver(*packets.read_publish(buffer, first, body, end), retained)
+                    deliver(*packets.read_publish(buffer, first, body, end), retained)
+                    delivered += 1
                 elif first & packets.TYPE_MASK == packets.PUBACK:
                     self._confirmed(int.from_bytes(buffer[body:end]))
                 else:
                     self._read_with_paho(buffer[start:end])
-            self.pending = False
         finally:
             self._taken = at
         self._missing = packets.missing_bytes(buffer, at) - sum(map(len, self._chunks))

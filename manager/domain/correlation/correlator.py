@@ -167,7 +167,7 @@ class Correlator:
         if counts and not self._undecided:
             incident = timeline.join_as_member(report.event_time, report.agent_id)
             if incident is not None:
-                return (IncidentChange(ChangeKind.JOINED, incident, report.agent_id, silent=incident.chronic),)
+                return (IncidentChange(ChangeKind.JOINED, incident, report.agent_id, (), None, incident.chronic),)
             if timeline.continue_alone(report.event_time, report.agent_id):
                 self._forget(timeline)
                 return ()

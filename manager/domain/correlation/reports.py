@@ -74,10 +74,9 @@ class Report(Struct, frozen=True, gc=False):
 
     def correlated(self) -> tuple[Indicator, ...]:
         """Return the indicators for which the report is in a run."""
-        found = self.indicators()
         if not self.ignored:
-            return found
-        return tuple(each for each in found if not self.ignored & bit_of(each, self.technique))
+            return indicators_of(self.organization_id, self.site, self.source_ip, self.file_hash, self.technique)
+        return tuple(each for each in self.indicators() if not self.ignored & bit_of(each, self.technique))
 
     def refused(self) -> tuple[Indicator, ...]:
         """Return the indicators that were on the allowlist at the receipt."""

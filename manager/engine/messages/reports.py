@@ -110,7 +110,7 @@ def decide(
         StoreUnavailable: the store cannot be read; nothing was decided.
     """
     reports, submissions = list(reports), list(submissions)
-    keys = [report_key(report) for report in reports]
+    keys = [(report.agent.number, report.report.id) for report in reports]
     submitted = [report_key(report) for submission in submissions for report in submission.reports]
     known = store.known_reports(keys + submitted)
     intake = ReportIntake()

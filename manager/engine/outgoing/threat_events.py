@@ -4,8 +4,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from msgspec import Struct
-
 from manager.domain.agents.agent import Agent
 from manager.engine.batch import Batch, ThreatRow
 from schemas.fleet import FleetEvent
@@ -16,14 +14,6 @@ _LISTED = 20
 """The maximum number of threats listed in one event; its count includes all."""
 
 _NAME = "threats_reported"
-
-
-class _Reported(Struct, frozen=True, gc=False):
-    """A new threat that no event has announced yet, with the outcome of the measure against it, if there was one."""
-
-    row: ThreatRow
-    agent: Agent | None
-    outcome: str | None
 
 
 class ThreatEvents:
@@ -38,8 +28,13 @@ class ThreatEvents:
         self._interval = interval
         self._agent_of = agent_of
         self._last = self._before = -1e9
-        self._waiting: list[_Reported] = []
-        self._taken: list[_Reported] = []
+        self._waiting: list[ThreatRow] = []
+        """New threats that no event has announced yet."""
+        self._agents: dict[int, Agent | None] = {}
+        """The agents that reported them, by number."""
+        self._outcomes: dict[tuple[int, str], str | None] = {}
+        """The outcomes of the measures against them, by agent number and report id; most have none."""
+        self._taken: list[ThreatRow] = []
         """Those that waited before the last batch, followed by its own."""
         self._taken_before = 0
         """The number of the former."""
@@ -50,16 +45,19 @@ class ThreatEvents:
         changes, now = batch.changes, batch.now
         if not changes.new_threats and not self._waiting:
             return
-        reported = self._waiting
-        reported += self._reported(batch)
+        self.add(batch)
         if now.monotonic - self._last < self._interval:
             return
-        self._waiting, self._last = [], now.monotonic
-        by_organization: dict[str | None, list[_Reported]] = defaultdict(list)
-        for each in reported:
-            by_organization[None if each.agent is None else each.agent.organization_id].append(each)
+        reported, self._waiting, self._last = self._waiting, [], now.monotonic
+        organizations = {
+            number: None if agent is None else agent.organization_id for number, agent in self._agents.items()
+        }
+        by_organization: dict[str | None, list[ThreatRow]] = defaultdict(list)
+        for row in reported:
+            by_organization[organizations[row.agent_number]].append(row)
         for organization_id, threats in by_organization.items():
-            data, severity = _data(threats), max((each.row.severity for each in threats), key=_LEVELS.index)
+            data = self._data(threats)
+            severity = max(data["bySeverity"], key=_LEVELS.index)
             event = FleetEvent(event=_NAME, at=utc(now.wall), organization_id=organization_id, data=data)
             batch.add_event(event, severity=Severity(severity))
 
@@ -70,32 +68,26 @@ class ThreatEvents:
         batch.changes.events = [row for row in batch.changes.events if row.event.event != _NAME]
 
     def add(self, batch: Batch) -> None:
-        """Add the threats of a batch that was committed without them having been announced."""
-        self._waiting += self._reported(batch)
+        """Add the threats of a batch to those that wait, without announcing them."""
+        rows, measures = batch.changes.new_threats, batch.changes.measures
+        if not self._waiting:
+            self._agents, self._outcomes = {}, {}
+        self._waiting += rows
+        self._agents |= {number: self._agent_of(number) for number in {row.agent_number for row in rows}}
+        self._outcomes |= {key: measure.outcome for key, (measure, _) in measures.items()}
 
-    def _reported(self, batch: Batch) -> list[_Reported]:
-        """Return the threats of a batch; most batches have no measure."""
-        changes, agent_of = batch.changes, self._agent_of
-        outcomes = {key: measure.outcome for key, (measure, _) in changes.measures.items()}
-        if not outcomes:
-            return [_Reported(row, agent_of(row.agent_number), None) for row in changes.new_threats]
-        return [
-            _Reported(row, agent_of(row.agent_number), outcomes.get((row.agent_number, row.threat_id)))
-            for row in changes.new_threats
-        ]
+    def _data(self, threats: list[ThreatRow]) -> dict[str, Any]:
+        outcomes, agents = self._outcomes, self._agents
+        taken = sum(outcomes.get((row.agent_number, row.threat_id)) == "taken" for row in threats) if outcomes else 0
+        return {
+            "count": len(threats),
+            "taken": taken,
+            "bySeverity": dict(Counter([row.severity for row in threats])),
+            "threats": [_threat_record(row, agents[row.agent_number]) for row in threats[-_LISTED:]],
+        }
 
 
 _LEVELS = [each.value for each in Severity]
-
-
-def _data(threats: list[_Reported]) -> dict[str, Any]:
-    outcomes = Counter(each.outcome for each in threats if each.outcome is not None)
-    return {
-        "count": len(threats),
-        "taken": outcomes["taken"],
-        "bySeverity": dict(Counter(each.row.severity for each in threats)),
-        "threats": [_threat_record(each.row, each.agent) for each in threats[-_LISTED:]],
-    }
 
 
 def _threat_record(row: ThreatRow, agent: Agent | None) -> dict[str, Any]:

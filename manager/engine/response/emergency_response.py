@@ -18,14 +18,10 @@ from manager.engine.policies.blocklist_messages import sequence_value
 from schemas.blocklist import BlocklistChange
 from schemas.model import iso
 
-_EVIDENCE_KEYS = frozenset({"lastLogin", "filePath"})
-"""Keys of a report's evidence that the never-block rules use."""
-
-
 def record_evidence(context: Context, received: ReceivedReport) -> None:
     """Pass a new report's evidence to the never-block rules, before the report is correlated."""
     evidence = received.report.threat.evidence
-    if not _EVIDENCE_KEYS.isdisjoint(evidence):
+    if "lastLogin" in evidence or "filePath" in evidence:  # else it has nothing that the rules use
         agent, now = received.agent, context.batch.now.wall
         response_changes = context.fleet.responder.record_evidence(
             agent.organization_id, agent.host.correlation_site, agent.agent_id, evidence, now
