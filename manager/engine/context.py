@@ -45,8 +45,10 @@ class ReceivedReport(Struct, frozen=True, gc=False):
 
     def is_old_news(self, row: ThreatRow) -> bool:
         """Return whether people were told of a report: it is late, and was stored before by a store that lost it."""
+        if not self.resent:
+            return False
         happened = row.event_time if row.time_known else self.report.timestamp.timestamp()
-        return self.resent and is_late(happened, row.received_at)
+        return is_late(happened, row.received_at)
 
 
 class HandedOver(NamedTuple):

@@ -179,9 +179,9 @@ class Inbox:
     def take(
         self, limit: int, registrations: int | None = None, *, has_transaction: bool = True
     ) -> list[Inbound | Command]:
-        """Remove and return the next batch: commands, a few registrations, then one message of each agent in turn.
+        """Remove and return the next batch: commands, a few registrations, and as many messages of each agent.
 
-        If all messages fit in the batch, they are taken agent by agent.
+        An agent's messages follow each other in a batch: what is in memory of an agent is handled at once.
 
         While messages of agents wait, commands get at most half of the batch. A command or message counts for as many
         messages as it has reports, so that those with many reports make no longer batches than those with one.
@@ -210,15 +210,30 @@ class Inbox:
         if self._weight <= room and bytes_left_at_end <= 0:
             return taken + self._take_all()
         while self._lanes and room > 0 and self._bytes > bytes_left_at_end:
-            agent_id, lane = self._lanes.popitem(last=False)
-            message = lane.popleft()
-            taken.append(self._taken(message))
-            room -= message.weight
-            self._waiting -= 1
-            self._weight -= message.weight
-            if lane:
-                self._lanes[agent_id] = lane
+            share, size = room // len(self._lanes), (self._bytes - bytes_left_at_end) // len(self._lanes)
+            for _ in range(len(self._lanes)):
+                room -= self._take_share(taken, share, size)
+                if room <= 0 or self._bytes <= bytes_left_at_end:
+                    break
         return taken
+
+    def _take_share(self, taken: list[Inbound | Command], weight: int, size: int) -> int:
+        """Move messages of the next agent to a batch until they have this weight or size; return their weight."""
+        agent_id, lane = self._lanes.popitem(last=False)
+        first, weight_left, size_left = len(taken), weight, size
+        while lane:
+            message = lane.popleft()
+            taken.append(message)
+            weight_left -= message.weight
+            size_left -= len(message.payload)
+            if weight_left <= 0 or size_left <= 0:
+                break
+        self._waiting -= len(taken) - first
+        self._weight -= weight - weight_left
+        self._bytes -= size - size_left
+        if lane:
+            self._lanes[agent_id] = lane
+        return weight - weight_left
 
     def _take_all(self) -> list[Inbound | Command]:
         """Remove and return all messages of agents, which fit in one batch: nobody waits for a turn."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _YOUNG = 200_000
-"""Container objects above which the young ones are looked at: several batches make as many, and most are gone by then."""
+"""New container objects after which young ones are looked at: several batches make as many, and most are gone then."""
 
 
 @contextmanager

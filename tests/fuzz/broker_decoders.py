@@ -104,7 +104,7 @@ def _client_stream(place: Place, data: bytes) -> None:
             for piece in (data[:half], data[half:]):
                 theirs.sendall(piece[:150_000])
                 client.receive()
-                client.process(lambda _topic, _payload, _mid, _retained: True)
+                client.process(lambda _topic, _payload, _mid, _retained: None, len(data))
         finally:
             client._sock = None
 

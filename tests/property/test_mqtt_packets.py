@@ -28,18 +28,19 @@ def read(stream: bytes, cuts: list[int], room: int) -> list[Message]:
     ours.setblocking(False)
     found: list[Message] = []
 
-    def deliver(topic: bytes, payload: bytes, mid: int, retained: bool) -> bool:
+    def deliver(topic: bytes, payload: bytes, mid: int, retained: bool) -> None:
         found.append((topic.decode(), payload, mid, retained))
-        return len(found) % room > 0
 
     with theirs, contextlib.closing(ours):
         places = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
         for start, end in itertools.pairwise(places):
             theirs.sendall(stream[start:end])
             client.receive()
-            client.process(deliver)
+            client.process(deliver, room)
             while client.pending:
-                client.process(deliver)
+                before = len(found)
+                client.process(deliver, room)
+                assert len(found) <= before + room
         client._sock = None
     return found
 

@@ -61,9 +61,11 @@ class Receipts:
 
     def stored(self, reports: Iterable[tuple[str, str]]) -> None:
         """Add reports that were committed now or earlier, by agent id and report id."""
-        pending = self._pending
-        for agent_id, report_id in reports:
-            (pending.get(agent_id) or self._of(agent_id)).stored.append(report_id)
+        last, ids = None, []
+        for agent_id, report_id in reports:  # an agent's reports mostly follow each other
+            if agent_id != last:
+                last, ids = agent_id, self._of(agent_id).stored
+            ids.append(report_id)
 
     def withdraw_stored(self) -> None:
         """Take back the stored reports that are pending."""

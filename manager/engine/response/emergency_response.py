@@ -18,6 +18,7 @@ from manager.engine.policies.blocklist_messages import sequence_value
 from schemas.blocklist import BlocklistChange
 from schemas.model import iso
 
+
 def record_evidence(context: Context, received: ReceivedReport) -> None:
     """Pass a new report's evidence to the never-block rules, before the report is correlated."""
     evidence = received.report.threat.evidence

@@ -126,8 +126,8 @@ def test_a_share_of_many_token_buckets_is_looked_at_in_each_call() -> None:
 
 
 def test_messages_that_all_fit_are_one_batch_in_the_order_of_each_agent() -> None:
-    """A batch with room for all takes all and leaves no bytes; one place less, and agents take turns as ever."""
-    for limit, expected in ((5, "aaabb"), (4, "abab")):
+    """A batch with room for all takes all and leaves no bytes; with less, each agent has the same share."""
+    for limit, expected in ((5, "aaabb"), (4, "aabb"), (3, "aba"), (1, "a")):
         inbox = Inbox(PLENTY)
         for number, agent in enumerate("ababa"):
             inbox.put(message(f"ag-{agent * 16}", b'{"id":"%d"}' % number), 0.0)
@@ -137,7 +137,7 @@ def test_messages_that_all_fit_are_one_batch_in_the_order_of_each_agent() -> Non
             item.payload for item in taken if item.identifier[-1] == "a"
         )
         assert (len(inbox), inbox.bytes) == (5 - limit, (5 - limit) * len(b'{"id":"0"}'))
-        assert len(inbox.take(limit)) == 5 - limit
+        assert len(inbox.take(5)) == 5 - limit
         assert not len(inbox) + inbox.bytes
 
 
