@@ -11,11 +11,13 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from schemas.keys import AgentKeys
 from schemas.topics import PREFIX, TABLE, Role
-from tests.support.migrated_store import SYSTEMS, WITH_TWO
+from tests.support.migrated_store import POSTGRESQL, SQLITE, WITH_TWO
 from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.parametrize("each_deployment", [*SYSTEMS, WITH_TWO], indirect=True)
+ON_POSTGRESQL = pytest.param(POSTGRESQL, marks=[pytest.mark.long, pytest.mark.postgresql])
+
+pytestmark = pytest.mark.parametrize("each_deployment", [SQLITE, ON_POSTGRESQL, WITH_TWO], indirect=True)
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,8 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.integration.api.served import ADMIN_TOKEN, LOOPBACK, Served
 
+pytestmark = pytest.mark.long("tests/integration/api/test_documented_routes.py")
+
 _CHECKS = [
     not_a_server_error,
     status_code_conformance,

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from agent.connection.key_succession import followed
 from manager.domain.agents.agent import Agent, Door, Host, credential_of
 from manager.domain.agents.clock_offset import ClockOffset
@@ -10,6 +12,8 @@ from manager.engine.commands.key_requests import RotateKeys
 from schemas import topics
 from schemas.succession import TrustedKeys
 from tests.support.engine import Bench
+
+pytestmark = pytest.mark.long("tests/property/test_key_succession.py")
 
 COUNT = 10_000
 AWAY = 29 * 86_400.0

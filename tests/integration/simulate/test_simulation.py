@@ -15,6 +15,8 @@ from tests.support.processes import ManagerProcess
 from tests.support.production_mosquitto import ProductionMosquitto
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.long("tests/property/test_simulate_ledger.py")
+
 
 @pytest.fixture(scope="module")
 def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ManagerProcess]:
