@@ -5,30 +5,23 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import chain, islice
-from operator import itemgetter
 from typing import NamedTuple
 
 from peewee import Expression
 
-from manager.domain.agents.agent import Door
-from manager.domain.agents.condition import Condition, EnforcedMeasures, unenforced_values
 from manager.domain.response.emergency_entry import is_enforceable
 from manager.errors import NotFound
+from manager.storage.queries.agent_statements import StatingAgent, stating_agent
 from manager.storage.queries.protection import agents_of_group
 from manager.storage.queries.reader import Reader, Record
 from manager.storage.tables import AgentTable, EmergencyEntryTable
-from schemas.presence import Mode, PolicyState
 
 REASONS_SHOWN = 5
 """The most reasons in one block's record."""
 
 HOSTS_SHOWN = 50
 """The most agents in each list of one block's record."""
-
-_REFUSED_WHOLE = ("policy version", "blocklist sequence")
-"""The values of a guard's reasons that concern all of a policy or blocklist."""
 
 
 class Reach(NamedTuple):
@@ -49,37 +42,16 @@ class Reach(NamedTuple):
         }
 
 
-class _Agent(NamedTuple):
-    """One agent's statements: accepted and enforced numbers by medium; -1 where nothing is certain."""
-
-    agent_id: str
-    hostname: str
-    policy: int
-    sequence: int
-    enforced_policy: int
-    enforced_sequence: int
-    reasons: dict[str, str]
-    otherwise: str
-
-    def why_not(self, value: str, number: int, *, wide: bool) -> str:
-        """Return the reason why its host does not enforce a block: its own word, else one that its statements imply."""
-        if value in self.reasons:
-            return self.reasons[value]
-        if (self.sequence if wide else self.policy) < number:
-            return "it has not accepted it yet"
-        return self.otherwise
-
-
 @dataclass(slots=True)
 class _Organization:
     """The agents of an organization; the sorted numbers answer for any block without a look at each agent."""
 
-    agents: dict[str, _Agent] = field(default_factory=dict)
+    agents: dict[str, StatingAgent] = field(default_factory=dict)
     accepted: list[int] = field(default_factory=list)
     enforced: list[tuple[int, str]] = field(default_factory=list)
-    unenforced: dict[str, list[_Agent]] = field(default_factory=lambda: defaultdict(list))
+    unenforced: dict[str, list[StatingAgent]] = field(default_factory=lambda: defaultdict(list))
 
-    def add(self, agent: _Agent) -> None:
+    def add(self, agent: StatingAgent) -> None:
         """Add an agent; `sort` is called after the last one."""
         self.agents[agent.agent_id] = agent
         self.accepted.append(agent.sequence)
@@ -104,7 +76,7 @@ class Enforcement:
     def __init__(self, reader: Reader, organization_ids: Iterable[str], within: Collection[str] | None = None) -> None:
         self._reader = reader
         self._organizations: dict[str, _Organization] = defaultdict(_Organization)
-        self._by_number: dict[int, _Agent] = {}
+        self._by_number: dict[int, StatingAgent] = {}
         wanted = sorted(set(organization_ids))
         in_scope = [] if "" in wanted else [AgentTable.organization_id.in_(wanted)]
         if within is not None:
@@ -115,7 +87,7 @@ class Enforcement:
             agent.blocklist_sequence, agent.enforcement, agent.enforced, agent.mode, agent.number,
         ).where(agent.removed_at.is_null(), *in_scope).order_by(agent.number)  # fmt: skip
         for row in reader.rows(query) if wanted else ():
-            self._by_number[row["number"]] = known = _agent(row)
+            self._by_number[row["number"]] = known = stating_agent(row)
             self._organizations[row["organization_id"]].add(known)
         for organization in self._organizations.values():
             organization.sort()
@@ -172,7 +144,7 @@ class Enforcement:
         reasons = _reasons(chain(refusing, silent), value, number, wide=True)
         return Reach(len(known.agents), accepted, enforced, reasons)
 
-    def _own_targets(self, entry: Record) -> list[_Agent]:
+    def _own_targets(self, entry: Record) -> list[StatingAgent]:
         """Return the agents that have a block in their own policies: one agent, or those of a policy group."""
         if entry["scope"] == "group":
             try:
@@ -221,7 +193,7 @@ def reach_of_settings(reader: Reader, incident_ids: Sequence[str]) -> dict[str, 
     ).join(agent, on=(agent.agent_id == entry.target)).where(entry.id.in_(waiting))  # fmt: skip
     reasons: dict[str, list[Record]] = defaultdict(list)
     for row in reader.rows(query.order_by(entry.created_at, entry.id)) if waiting else ():
-        reach = _reach_on_agent(_agent(row), {**row, "number": row["entry_number"]})
+        reach = _reach_on_agent(stating_agent(row), {**row, "number": row["entry_number"]})
         reasons[row["incident_id"]] += reach.reasons
     return {
         incident_id: Reach(agents, accepted, accepted, reasons[incident_id])
@@ -229,7 +201,7 @@ def reach_of_settings(reader: Reader, incident_ids: Sequence[str]) -> dict[str, 
     }
 
 
-def _reach_on_agent(agent: _Agent, entry: Record) -> Reach:
+def _reach_on_agent(agent: StatingAgent, entry: Record) -> Reach:
     """Return the reach of a block in one agent's own policy, by the agent's number and reasons alone."""
     value, number = entry["value"], entry["number"]
     if number is None:
@@ -251,76 +223,16 @@ def _sum(parts: Iterable[Reach]) -> Reach:
     )
 
 
-def _reasons(agents: Iterable[_Agent], value: str, number: int, *, wide: bool) -> list[Record]:
+def _reasons(agents: Iterable[StatingAgent], value: str, number: int, *, wide: bool) -> list[Record]:
     return [
         {"agentId": agent.agent_id, "hostname": agent.hostname, "reason": agent.why_not(value, number, wide=wide)}
         for agent in islice(agents, REASONS_SHOWN)
     ]
 
 
-def _named(agents: Iterable[_Agent]) -> list[Record]:
+def _named(agents: Iterable[StatingAgent]) -> list[Record]:
     shown = islice(agents, HOSTS_SHOWN)
     return [{"agentId": agent.agent_id, "hostname": agent.hostname} for agent in shown]
-
-
-class _Statement(NamedTuple):
-    """The last members of `_Agent`, which many agents state alike."""
-
-    policy: int
-    sequence: int
-    enforced_policy: int
-    enforced_sequence: int
-    reasons: dict[str, str]
-    otherwise: str
-
-
-_STATED = ("policy_version", "policy_state", "blocklist_sequence", "door", "enforcement", "enforced", "mode")
-_stated = itemgetter(*_STATED)
-
-
-def _agent(row: Record) -> _Agent:
-    return _Agent(row["agent_id"], row["hostname"], *_statement(*_stated(row)))
-
-
-@lru_cache(1024)
-def _statement(  # noqa: PLR0917 -- the columns of `_STATED`
-    policy_version: int,
-    policy_state: str | None,
-    sequence: int,
-    door: str,
-    enforcement: str | None,
-    enforced: str | None,
-    mode: str | None,
-) -> _Statement:
-    policy = policy_version if policy_state == PolicyState.APPLIED else -1
-    stated = None if enforced is None else EnforcedMeasures.of_json(enforced)
-    reasons = {} if stated is None else {each.value: each.reason for each in stated.reasons}
-    condition = Condition(enforcement=enforcement, enforced=stated)
-    enforced_policy = enforced_sequence = -1
-    if stated is not None and condition.enforces() and unenforced_values(stated) is not None:
-        enforced_policy = stated.policy_version or -1
-        number = stated.policy_version if door == Door.HTTP else stated.blocklist_sequence
-        enforced_sequence = number or -1
-    return _Statement(
-        policy, sequence, enforced_policy, enforced_sequence, reasons, _implied(enforcement, mode, stated)
-    )
-
-
-def _implied(enforcement: str | None, mode: str | None, stated: EnforcedMeasures | None) -> str:
-    """Return the reason why an agent's host does not enforce what the agent has accepted, as its statements imply."""
-    if enforcement is None or stated is None:
-        return "it does not say what its host enforces: an older guard, or another agent"
-    if enforcement == "simulated":
-        return "it only simulates enforcement"
-    if mode == Mode.LEARNING:
-        return "its mode is learning: it only reports"
-    refused = [each.reason for each in stated.reasons if each.value in _REFUSED_WHOLE]
-    if enforcement == "impossible":
-        stated_reasons = {each.reason for each in stated.reasons}
-        refused.append(stated_reasons.pop() if len(stated_reasons) == 1 else "nothing can be blocked on its host")
-    if unenforced_values(stated) is None:
-        refused.append("more of its measures do not hold than it gives reasons for")
-    return [*refused, "its fence has not taken it yet"][0]
 
 
 def condition_of(row: Record) -> Record:
