@@ -43,12 +43,8 @@ _MOST_ANSWERED = 200_000
 class Policies(Protocol):
     """The part of the database that says what policy an agent should have."""
 
-    def policies(self, agent_ids: Sequence[str]) -> dict[str, PolicyVersions]:
-        """Return the present policies of some registered agents."""
-        ...
-
-    def asks_again(self, now: float) -> bool:
-        """Return whether the store asks guards for reports again."""
+    def policies(self, agent_ids: Sequence[str], now: float) -> dict[str, PolicyVersions]:
+        """Return the present policies of some registered agents; none while the store asks for reports again."""
         ...
 
 
@@ -115,15 +111,14 @@ class HttpRequests:
 
     def _answer_heartbeats(self, commands: Sequence[Command], now: Instant) -> None:
         try:
-            policies = self.store.policies(sorted({each.request.agent_id for each in commands}))
-            asks_again = self.store.asks_again(now.wall)
+            policies = self.store.policies(sorted({each.request.agent_id for each in commands}), now.wall)
         except StoreUnavailable as error:
             refuse(commands, LeaderNeeded(str(error)))
             return
         for command in commands:
             request = command.request
             try:
-                answer = self._record(request, None if asks_again else policies.get(request.agent_id), now)
+                answer = self._record(request, policies.get(request.agent_id), now)
             except LeaderNeeded as needed:
                 command.reply(None, needed)
             except Exception as error:

@@ -33,12 +33,12 @@ _GENERATION = "SELECT (value::json #>> '{generation,number}')::bigint FROM meta 
 
 _POLICIES = """
 SELECT agent_id, agent_policy.version, digest, coalesce(value::bigint, 0)
-FROM agent JOIN agent_policy ON agent_number = number LEFT JOIN meta ON key = %(key)s || organization_id
-WHERE removed_at IS NULL AND agent_id = ANY (%(agent_ids)s)
-"""
-_ASKED_SINCE = """
-SELECT (value::json #>> '{generation,made_at}')::float FROM meta
-WHERE key = %s AND value::json #>> '{generation,resend_from}' IS NOT NULL
+FROM agent JOIN agent_policy ON agent_number = number LEFT JOIN meta ON key = %(sequence)s || organization_id
+WHERE removed_at IS NULL AND agent_id = ANY (%(agent_ids)s) AND NOT EXISTS (
+    SELECT FROM meta AS history
+    WHERE key = %(history)s AND value::json #>> '{generation,resend_from}' IS NOT NULL
+        AND (value::json #>> '{generation,made_at}')::float >= %(asked_since)s
+)
 """
 
 
@@ -106,26 +106,21 @@ class ReportStore:
                     self._damaged.add(row[1])
         return agents
 
-    def policies(self, agent_ids: Collection[str]) -> dict[str, PolicyVersions]:
-        """Return the present policies of some registered agents.
+    def policies(self, agent_ids: Collection[str], now: float) -> dict[str, PolicyVersions]:
+        """Return the present policies of some registered agents; none while the store asks guards for reports again.
+
+        Args:
+            agent_ids: the agents.
+            now: seconds since 1970.
 
         Raises:
             StoreUnavailable: the database cannot be read.
         """
-        parameters = {"key": SEQUENCE_KEY, "agent_ids": list(agent_ids)}
+        asked = {"history": HISTORY, "asked_since": now - KEPT_FOR}
+        parameters = {"sequence": SEQUENCE_KEY, "agent_ids": list(agent_ids), **asked}
         with self._health.errors("be read"), driver_errors:
             found = self._database.connection().execute(_POLICIES, parameters).fetchall()
         return {agent_id: PolicyVersions(*versions) for agent_id, *versions in found}
-
-    def asks_again(self, now: float) -> bool:
-        """Return whether the store asks guards for reports again, at a time in seconds since 1970.
-
-        Raises:
-            StoreUnavailable: the database cannot be read.
-        """
-        with self._health.errors("be read"), driver_errors:
-            found = self._database.connection().execute(_ASKED_SINCE, (HISTORY,)).fetchall()
-        return bool(found) and now - float(found[0][0]) <= KEPT_FOR
 
     def store(
         self, rows: Sequence[ThreatRow], letters: Sequence[DeadLetter], whole: AbstractSet[int] = frozenset()

@@ -12,7 +12,7 @@ from manager.domain.correlation.reports import DATED
 from manager.domain.http_reports import prepare
 from manager.domain.ingest.topics import WORKER_LIFE
 from manager.domain.policies.scopes import GLOBAL
-from manager.domain.store_history import HISTORY
+from manager.domain.store_history import HISTORY, KEPT_FOR
 from manager.engine.commands.http_agent_requests import (
     HeartbeatRecorded,
     LearnAgent,
@@ -240,7 +240,7 @@ def test_what_an_agent_may_lack_is_for_the_leader(leader: Bench, stack: ExitStac
 
 
 def test_while_the_store_asks_for_reports_again_the_leader_answers(leader: Bench, stack: ExitStack) -> None:
-    """The ask is in the leader's answers to heartbeats."""
+    """The ask is in the leader's answers to heartbeats; once it is over the worker answers again."""
     worker, agent, history = a_worker(leader, stack), registered(leader, "web-1"), leader.fleet.store_history
     request = settled(leader, agent)
     history.begin_run(leader.wall)
@@ -249,6 +249,10 @@ def test_while_the_store_asks_for_reports_again_the_leader_answers(leader: Bench
     history.ask(leader.wall, leader.wall)
     leader.store.set_meta(HISTORY, history.dump())
     needs_leader(worker.ask(request))
+    leader.elapsed += KEPT_FOR - 1
+    needs_leader(worker.ask(request))
+    leader.elapsed += 2
+    only(worker.ask(request))
 
 
 def test_a_removed_agent_is_for_the_leader_once_the_worker_is_told(leader: Bench, stack: ExitStack) -> None:
