@@ -16,7 +16,7 @@ from manager.storage.health import StoreHealth
 from manager.storage.location import location_of
 from manager.storage.postgresql.connection import PostgresqlStore, driver_errors
 from manager.storage.postgresql.partitions import ThreatPartitions, partition_length
-from manager.storage.postgresql.reports import store_reports
+from manager.storage.postgresql.reports import prepare_session, store_reports
 from manager.storage.rows import AgentRows, SecretCipher
 from manager.storage.statements import Statements
 
@@ -145,6 +145,8 @@ class ReportStore:
         if self._may_be_rolled_back:
             self._partitions.forget()
         self._may_be_rolled_back = True
+        with self._health.errors("commit"), driver_errors:
+            prepare_session(self._database.connection())
         with self._health.commit_errors(), self._database.atomic():
             if rows:
                 self._partitions.cover(min(row.received_at for row in rows))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import psycopg
 from peewee import IntegrityError
@@ -9,6 +10,9 @@ from peewee import IntegrityError
 from manager.engine.batch import ThreatRow
 
 _COLUMNS = ", ".join(ThreatRow._fields)
+_WITH_TABLE: WeakSet[psycopg.Connection[Any]] = WeakSet()
+"""Connections that have their table for certain, because they made it outside a transaction."""
+
 _INCOMING = """
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming_threat (
     place bigint NOT NULL, agent_number bigint NOT NULL, threat_id text NOT NULL, digest bytea NOT NULL,
@@ -59,6 +63,17 @@ class StoredReports(NamedTuple):
     known: dict[int, bytes]
 
 
+def prepare_session(connection: psycopg.Connection[Any]) -> None:
+    """Create the session's temporary table, once, so that its batches need not; outside a transaction.
+
+    Raises:
+        psycopg.Error: as the database reports it.
+    """
+    if connection not in _WITH_TABLE:
+        connection.execute(_INCOMING)
+        _WITH_TABLE.add(connection)
+
+
 def store_reports(connection: psycopg.Connection[Any], rows: Sequence[ThreatRow]) -> StoredReports:
     """Store reports, in the caller's transaction; those whose ids are stored are left out.
 
@@ -71,7 +86,8 @@ def store_reports(connection: psycopg.Connection[Any], rows: Sequence[ThreatRow]
         psycopg.Error: as the database reports it.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_INCOMING)
+        if connection not in _WITH_TABLE:
+            cursor.execute(_INCOMING)
         with cursor.copy(_COPY) as copy:
             for place, row in enumerate(rows):
                 copy.write_row((place, *row))
