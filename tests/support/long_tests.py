@@ -5,6 +5,7 @@ A pytest plugin. The tests that are left out are counted in the last line of the
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out the long tests, unless everything runs or somebody asked for them."""
     if os.environ.get("CI") or config.getoption("--long") or "long" in config.getoption("markexpr"):
         return
-    named = {config.invocation_params.dir / argument.partition("::")[0] for argument in config.args}
+    here = config.invocation_params.dir
+    named = {Path(os.path.normpath(here / argument.partition("::")[0])) for argument in config.args}
     left = [item for item in items if item.get_closest_marker("long") is not None and item.path not in named]
     if left:
         config.stash[_LEFT] = len(left)

@@ -67,6 +67,8 @@ def test_a_long_file_that_is_named_runs(tests_of_both_kinds: Path) -> None:
     assert _passed(lines) == 1
     lines = _run(tests_of_both_kinds, "test_longer.py::test_longer_2", "test_short.py")
     assert _passed(lines) == 2
+    lines = _run(tests_of_both_kinds, f"../{tests_of_both_kinds.name}/test_long.py")
+    assert _passed(lines) == 1
     lines = _run(tests_of_both_kinds, "test_long.py", str(tests_of_both_kinds))
     assert _passed(lines) == 2
     assert lines[-1] == LEFT.format("2 tests that take")
