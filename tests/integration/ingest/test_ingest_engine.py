@@ -271,6 +271,16 @@ def test_batches_are_gathered_among_several_processes(leader: Bench, stack: Exit
     assert worker.engine.gathers_for(leader.now.monotonic) == 0
 
 
+def test_a_new_connection_takes_reports_as_the_first_one_did(leader: Bench, stack: ExitStack) -> None:
+    """What a session has once for all its batches, its temporary table, each connection gets anew."""
+    worker, agent = a_worker(leader, stack), leader.enroll("web-1")
+    for number in range(3):
+        worker.receive(topics.THREATS, agent, agent.threat(leader.wall, f"t-{number}"))
+        worker.database.connection().close()
+    assert (worker.engine.problem, leader.rows("SELECT count(*) FROM threat")) == (None, [(3,)])
+    assert len(worker.acknowledged) == 3
+
+
 def test_workers_hear_of_changed_keys_and_removals(leader: Bench, stack: ExitStack) -> None:
     """The commit of a registration with another key, or of a removal, names the agent to who listens; others do not."""
     heard: list[tuple[str, str]] = []
