@@ -86,7 +86,9 @@ def watch_workers(context: Context, now: Instant) -> None:
     warnings, silent = context.fleet.warnings, workers.silent(now)
     if silent:
         _pause_doors(liveness)
-        named = "1 ingest worker is" if len(silent) == 1 else f"{len(silent)} ingest workers are"
+        named = (
+            "1 ingest worker or stand-by is" if len(silent) == 1 else f"{len(silent)} ingest workers or stand-bys are"
+        )
         warnings[_WORKERS_WARNING] = f"{named} silent: no agent becomes stale meanwhile, for at most a minute"
     else:
         for door in Door:

@@ -122,6 +122,7 @@ class IngestEngine:
         acknowledge: called with the handles of stored messages, in the order of their arrival.
         gather: seconds between two batches, for each process that shares the messages: batches then have the same size
             with any number of processes, and a report costs the same. A report after a pause is stored at once.
+        is_heard: whether the leader hears of this process from its connection on; else from the first sign of life on.
     """
 
     def __init__(
@@ -135,7 +136,9 @@ class IngestEngine:
         publisher: Publisher,
         acknowledge: Callable[[list[Any]], None],
         gather: float = 0.0,
+        is_heard: bool = True,
     ) -> None:
+        self._is_heard = is_heard
         self._gather = gather
         self._next_batch = 0.0
         self._settings = settings
@@ -214,7 +217,8 @@ class IngestEngine:
         is_due = now.monotonic >= self._next_life or self._life.is_full or ends
         if is_due:
             self._next_life = now.monotonic + LIFE_INTERVAL  # without a broker too: `idle_for` is the time to it
-        if is_due and self._publisher.ready:
+        self._is_heard = self._is_heard or not self._life.is_empty
+        if is_due and self._is_heard and self._publisher.ready:
             while self._life.is_full:
                 self._publisher.publish(Publication(self._life_topic, self._life.message(now, set()), qos=0))
             message = self._life.message(now, self.inbox.take_flooding(), ends=ends)
@@ -327,8 +331,7 @@ class IngestEngine:
             StoreUnavailable: nothing is known to be stored.
         """
         while True:
-            taken = batch.open
-            for each in taken:
+            for each in (taken := batch.open):
                 each.submission.received_at = now.wall
             intake = reports.decide(_NothingKnown(), batch.reports, [each.submission for each in taken], now.wall)
             whole = self._mark_submitted(intake, taken)

@@ -392,7 +392,10 @@ class BrokerLink:
         self._asked = filters = self._filters()
         if flags.session_present:
             client.unsubscribe(unwanted(filters, self._possible_filters))
-        client.subscribe([*filters, *((topic.decode(), 0) for topic in self._other_topics)])
+        if topics := [*filters, *((topic.decode(), 0) for topic in self._other_topics)]:
+            client.subscribe(topics)
+        else:
+            self._serve(client)
 
     def _on_subscribe(self, client: Any, _data: Any, mid: int, codes: list[ReasonCode], _properties: Any) -> None:
         if self._cleanup.subscribed(client, mid):
@@ -405,6 +408,10 @@ class BrokerLink:
                 f" grant its login {self._login[1]} to read these topics",
             )
             return
+        self._serve(client)
+
+    def _serve(self, client: BufferedClient) -> None:
+        """Begin: the broker is connected, and the subscriptions are in force."""
         self._ready = True
         self._cleanup.reset()
         self._cleanup.tick(client, self._now.monotonic)

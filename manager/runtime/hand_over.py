@@ -35,7 +35,9 @@ class LeaderHandOver:
         self._engine = engine
         self._link = link
         self.sharers = 1
-        """The number of processes among which agents' budgets are divided."""
+        """The number of processes among which the budgets of agents at the broker are divided."""
+        self.http_doors = 1
+        """The number of processes among which the budgets of HTTP agents are divided."""
         self._next_check = 0.0
         engine.fleet.features = membership.features()
         listener = Listener(place, (INGESTED,), self._hear)
@@ -54,6 +56,7 @@ class LeaderHandOver:
         features = self._membership.features()
         if features != self._engine.fleet.features:
             self._engine.use_features(features, now)
+        self.http_doors = self._membership.http_doors()
         sharers = self._membership.sharers()
         if sharers != self.sharers:
             self.sharers = sharers

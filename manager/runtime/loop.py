@@ -72,7 +72,7 @@ def _lead_in_turn(
     from manager.runtime.member import MemberProcess  # noqa: PLC0415 -- imports psycopg
 
     process = MemberProcess(settings, transport, directory)
-    stack.callback(process.keeper.close)
+    stack.callback(process.close)
     if settings.role is Role.INGEST:
         from manager.runtime.ingest_process import IngestProcess  # noqa: PLC0415 -- imports psycopg
 
@@ -84,7 +84,7 @@ def _lead_in_turn(
             return process.begin_anew if end is End.LOST else None
         gc_tuning.release()
         process = MemberProcess(settings, transport, directory, after=process)
-        stack.callback(process.keeper.close)
+        stack.callback(process.close)
     return None
 
 

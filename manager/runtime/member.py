@@ -35,10 +35,11 @@ from manager.role import Role
 from manager.runtime import clock
 from manager.runtime.lease_keeper import INGEST, STANDBY, LeaseKeeper
 from manager.runtime.lease_metrics import LeaseCollector
-from manager.runtime.membership import Membership, lease_fence, sharers
+from manager.runtime.membership import Membership, lease_fence
 from manager.runtime.transport_security import EMBEDDED, Transport, reachable
 from manager.runtime.version import VERSION
 from manager.runtime.warm_standby import WarmStandby
+from manager.runtime.worker import StandbyWorker
 from manager.settings import Settings
 from manager.storage.opening import open_migrated_store, open_store_reader
 from manager.storage.postgresql.address import DatabaseAddress
@@ -59,6 +60,9 @@ _AFTER_STEP_DOWN = 15.0
 
 _FIRST_LOOK = 5.0
 """Seconds to wait for the first reading of the lease, before the door of a manager that stands by is opened."""
+
+_CLOSING = 5.0
+"""Seconds for which a process that begins anew waits for the end of its former door."""
 
 _TOKENS_READ_EVERY = 5.0
 _FILES_AWAITED_EVERY = 2.0
@@ -99,6 +103,8 @@ class MemberProcess:
             self.catch_signals()
             self._stopping = self._stopping or after.is_stopping
         self._door: ApiServer | None = None
+        self._worker: StandbyWorker | None = None
+        self._closing: threading.Thread | None = None
         self._certificates = transport.watch(lambda: None, dict)
         self._files_due = 0.0
         secrets_of_store = _secrets(directory, place)
@@ -138,7 +144,7 @@ class MemberProcess:
         self._wait(lambda: self.keeper.tenure is not None or self.keeper.leader() is not None, 1.0)
         if self.keeper.tenure is not None or self._stopping:
             return not self._stopping
-        self._door = self._serve(self._not_ready)
+        self._open_standby_door()
         announced = False
         while not self._stopping and self.keeper.tenure is None:
             self.require_schema()
@@ -203,27 +209,49 @@ class MemberProcess:
         now = clock.read()
         self._certificates.check(now.wall, now.monotonic)
 
-    def sharers(self) -> int:
-        """Return the number of processes among which the broker splits the agents' messages."""
-        return sharers(self.keeper)
-
     def close_door(self) -> None:
-        """Stop the door of a manager that stands by; open requests end within a second, while others are served.
+        """Stop the door of a manager that does not lead; open requests end within a second, while others are served.
 
-        New connections are the next server's: one that this door took would be told that no manager leads.
+        New connections are the next server's: one that this door took would be told that no manager leads. What the
+        door's worker has taken is stored and answered before it ends.
         """
-        door, self._door = self._door, None
+        (door, self._door), (worker, self._worker) = (self._door, None), (self._worker, None)
+
+        def end() -> None:
+            if door is not None:
+                door.stop()
+            if worker is not None:
+                worker.close()
+
         if door is not None:
             door.stop_accepting()
-            threading.Thread(target=door.stop, name="standby-door").start()
+        if door is not None or worker is not None:
+            self._closing = threading.Thread(target=end, name="standby-door")
+            self._closing.start()
+
+    def close(self) -> None:
+        """Stop the door, and give up the place among the managers."""
+        self.close_door()
+        self.keeper.close()
 
     def begin_anew(self) -> None:
         """Replace this process by one that stands by; the listening socket stays open. Does not return."""
+        if self._closing is not None:
+            self._closing.join(_CLOSING)
         self._listener.set_inheritable(True)
         os.environ[_LISTENER] = str(self._listener.fileno())
         sys.stdout.flush()
         sys.stderr.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 -- this program's own words
+
+    def _open_standby_door(self) -> None:
+        """Open the door; it has a worker of its own for HTTP agents, unless nobody shares the broker."""
+        if self._settings.broker == EMBEDDED:
+            self._door = self._serve(self._not_ready)
+            return
+        self._worker = worker = StandbyWorker(self._settings, self._transport, self._directory, self.keeper)
+        worker.start()
+        self._door = self._serve(self._not_ready, worker.collector, door=worker.http_door)
 
     def _serve(
         self,

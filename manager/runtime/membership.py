@@ -67,6 +67,10 @@ class Membership:
         """Return the number of processes among which the broker splits the agents' messages."""
         return sharers(self.keeper)
 
+    def http_doors(self) -> int:
+        """Return the number of processes that serve HTTP agents."""
+        return http_doors(self.keeper)
+
     def features(self) -> tuple[str, ...]:
         """Return the features for guards that all managers of the database have, which this one announces."""
         return tuple(each for each in self.keeper.features() if each not in AMONG_MANAGERS)
@@ -105,6 +109,11 @@ def sharers(keeper: LeaseKeeper) -> int:
     group = keeper.group
     roles = [] if group is None else [member.role for member in group.members]
     return max(1, roles.count(LEADER) + roles.count(INGEST))
+
+
+def http_doors(keeper: LeaseKeeper) -> int:
+    """Return the number of processes that serve HTTP agents: leader, ingest processes, and those that stand by."""
+    return 1 if keeper.group is None else max(1, len(keeper.group.members))
 
 
 def group_record(keeper: LeaseKeeper) -> Record:

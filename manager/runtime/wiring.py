@@ -245,7 +245,7 @@ class Manager:
             cors_origins=tuple(settings.cors_allowed_origins),
             rate_limit=settings.rate_limit,
             report_budget=Budget(settings.agent_messages, settings.agent_bytes, settings.agent_burst),
-            sharers=lambda: 1 if self.hand_over is None else self.hand_over.sharers,
+            sharers=lambda: 1 if self.hand_over is None else self.hand_over.http_doors,
             registry=registry,
             certificates=self.certificates.records,
             spellings=fleet.registry.spellings,

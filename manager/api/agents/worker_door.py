@@ -27,7 +27,9 @@ from manager.domain.budget import Budget
 from manager.engine.commands.http_agent_requests import LearnAgent
 from manager.errors import LeaderNeeded
 
-_SEGMENTS = frozenset({"heartbeat", "events"})
+HOT_SEGMENTS = frozenset({"heartbeat", "events"})
+"""The last path segments of the requests that a worker takes."""
+
 _NO_TOKEN = "no agent's token"  # noqa: S105 -- a reason
 
 
@@ -172,7 +174,7 @@ def _target(scope: Scope, headers: Headers) -> tuple[str, str]:
     path = scope["path"].encode()
     agent_id, _, segment = path.removeprefix(PREFIX).decode().partition("/")
     is_hot = (
-        scope["method"] == "POST" and path.startswith(PREFIX) and segment in _SEGMENTS and path == scope["raw_path"]
+        scope["method"] == "POST" and path.startswith(PREFIX) and segment in HOT_SEGMENTS and path == scope["raw_path"]
     )
     if not is_hot or scope["query_string"] or b"origin" in headers or PLAIN_ID.fullmatch(agent_id.encode()) is None:
         raise LeaderNeeded("no heartbeat or report of an agent")

@@ -103,6 +103,11 @@ class GatheredLife:
         self._bytes = 0
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to send."""
+        return not (self._signs or self._others or self._http or self._contacts)
+
+    @property
     def is_full(self) -> bool:
         """Whether a message should be sent at once."""
         return self._bytes >= FULL

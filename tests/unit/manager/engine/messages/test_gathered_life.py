@@ -215,7 +215,7 @@ def test_operators_are_told_of_a_silent_worker(bench: Bench) -> None:
     bench.pass_time(4)
     assert "ingest_workers" not in bench.fleet.warnings
     bench.pass_time(3)
-    assert "1 ingest worker is silent" in bench.fleet.warnings["ingest_workers"]
+    assert "1 ingest worker or stand-by is silent" in bench.fleet.warnings["ingest_workers"]
     hand_over(bench, life, FIRST)
     bench.pass_time(1)
     assert "ingest_workers" not in bench.fleet.warnings
