@@ -1,4 +1,4 @@
-"""HTTP agents at an ingest worker's door: a leader and a worker as processes, killed, stopped and left alone."""
+"""HTTP agents at the door of an ingest worker, or of a manager that stands by: killed, stopped and left alone."""
 
 import contextlib
 import re
@@ -41,14 +41,23 @@ def broker() -> Iterator[Mosquitto]:
 
 
 class Group:
-    """A leader and a worker on one database."""
+    """A leader and a worker on one database.
 
-    def __init__(self, home: Path, cluster: Postgresql, broker: Mosquitto) -> None:
+    Args:
+        home: the directory of both.
+        cluster: the database's.
+        broker: the broker of both.
+        door: the role of the worker, `ingest` or `standby`.
+    """
+
+    def __init__(self, home: Path, cluster: Postgresql, broker: Mosquitto, door: str = "ingest") -> None:
+        self._door = door
         address = cluster.create_empty()
         self._cluster, self._name = cluster, address.url.rsplit("/", 1)[1]
+        self.database = address.url
         self.managers = DatabaseManagers(home, address.url, broker.url)
         self.leader = self.add()
-        self.worker = self.add(PANGUARD_ROLE="ingest")
+        self.worker = self.add(PANGUARD_ROLE="ingest" if door == "ingest" else "all")
         self._agents: list[HttpAgent] = []
 
     def agent(self, hostname: str) -> "HttpAgent":
@@ -83,23 +92,31 @@ class Group:
 
     def works(self) -> None:
         """Wait until the worker takes requests."""
-        eventually(lambda: role(self.worker) == "ingest" and self.worker.not_ready() is None, 120, "a worker")
+        eventually(lambda: role(self.worker) == self._door and self.worker.not_ready() is None, 120, "a worker")
+        eventually(lambda: self.takes(self.worker), 120, "it takes requests")
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         return self._cluster.execute(statement, self._name)
 
+    def takes(self, door: ManagerProcess) -> bool:
+        """Return whether a worker takes both requests."""
+        return all(self._metric(door, f'taking{{route="{each}"}}') == 1 for each in ("events", "heartbeat"))
+
     def count(self, kind: str) -> int:
         """Return one of the worker's counters."""
-        with self.worker.client() as client:
+        return self._metric(self.worker, f'total{{kind="{kind}"}}')
+
+    def _metric(self, door: ManagerProcess, name: str) -> int:
+        with door.client() as client:
             client.headers["Authorization"] = f"Bearer {(self.leader.data / 'admin.token').read_text().strip()}"
             text = client.get("/metrics").text
-        found = re.search(rf'^panguard_ingest_total{{kind="{kind}"}} (\S+)$', text, re.MULTILINE)
+        found = re.search(rf"^panguard_ingest_{re.escape(name)} (\S+)$", text, re.MULTILINE)
         return 0 if found is None else int(float(found[1]))
 
 
-@pytest.fixture
-def group(tmp_path: Path, cluster: Postgresql, broker: Mosquitto) -> Iterator[Group]:
-    group = Group(tmp_path, cluster, broker)
+@pytest.fixture(params=["ingest", "standby"])
+def group(tmp_path: Path, cluster: Postgresql, broker: Mosquitto, request: pytest.FixtureRequest) -> Iterator[Group]:
+    group = Group(tmp_path, cluster, broker, request.param)
     yield group
     group.stop()
 
@@ -295,6 +312,7 @@ def _wait_for_replica(cluster: Postgresql, name: str) -> None:
     cluster.execute("SELECT pg_reload_conf()")
 
 
+@pytest.mark.parametrize("group", ["ingest"], indirect=True)  # a manager that stands by takes the lead
 def test_a_worker_stores_and_answers_while_nobody_leads(group: Group) -> None:
     """Reports and heartbeats of agents; what only a leader decides is 503. The successor decides on the reports."""
     group.start()

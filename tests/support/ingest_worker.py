@@ -23,7 +23,9 @@ KEY = bytes(range(32))
 class WorkerBench:
     """One worker beside the leader of a bench."""
 
-    def __init__(self, leader: Bench, number: int, settings: EngineSettings | None = None) -> None:
+    def __init__(
+        self, leader: Bench, number: int, settings: EngineSettings | None = None, *, is_heard: bool = True
+    ) -> None:
         self.leader = leader
         self.worker_id = f"{number:032x}"
         self.database = open_writer(address_of(leader.directory / "panguard.db"))
@@ -39,6 +41,7 @@ class WorkerBench:
             agents=self.agents,
             publisher=self.publisher,
             acknowledge=self.acknowledged.extend,
+            is_heard=is_heard,
         )
         self._handles = 0
 
@@ -77,8 +80,15 @@ class WorkerBench:
         return answers
 
 
-def a_worker(leader: Bench, stack: ExitStack, number: int = 1, settings: EngineSettings | None = None) -> WorkerBench:
+def a_worker(
+    leader: Bench,
+    stack: ExitStack,
+    number: int = 1,
+    settings: EngineSettings | None = None,
+    *,
+    is_heard: bool = True,
+) -> WorkerBench:
     """Return a worker beside a leader, closed with the stack."""
-    worker = WorkerBench(leader, number, settings)
+    worker = WorkerBench(leader, number, settings, is_heard=is_heard)
     stack.callback(worker.database.close)
     return worker

@@ -419,3 +419,22 @@ def test_a_silent_worker_has_no_http_agent_become_stale(leader: Bench, stack: Ex
     assert leader.fleet.registry.agents[agent].state is State.ONLINE
     leader.pass_time(60)
     assert leader.fleet.registry.agents[agent].state is State.STALE
+
+
+def test_a_standby_that_served_no_agent_keeps_nobody_from_becoming_stale(leader: Bench, stack: ExitStack) -> None:
+    """The leader hears of it from its first request on; from then on it is a worker as others are, until it ends."""
+    worker, agent = a_worker(leader, stack, is_heard=False), registered(leader, "web-1")
+    begun(worker)
+    assert leader.fleet.ingest_workers.live(leader.now) == []
+    only(worker.ask(reports(leader, agent, "e-1", sourceIp=SOURCE)))
+    for _ in range(2):
+        leader.pass_time(1)
+        begun(worker)
+        assert leader.fleet.ingest_workers.live(leader.now) == [worker.worker_id]
+    worker.engine.hand_over(leader.now, ends=True)
+    worker.deliver_life()
+    leader.pass_time(6)
+    assert leader.fleet.ingest_workers.silent(leader.now) == []
+    another = a_worker(leader, stack, 2, is_heard=False)
+    another.engine.hand_over(leader.now, ends=True)
+    assert another.publisher.take(WORKER_LIFE.address(another.worker_id)) == []

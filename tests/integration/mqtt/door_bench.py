@@ -10,6 +10,7 @@ from typing import Any
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
+from manager.domain.ingest.topics import ALL, Filters
 from manager.domain.instant import Instant
 from manager.engine.batch import Publication
 from manager.engine.inbox import Budget, Inbound, Inbox
@@ -48,6 +49,7 @@ class DoorBench:
         settings: LinkSettings | None = None,
         address: BrokerAddress | None = None,
         tls: ssl.SSLContext | None = None,
+        filters: Filters = ALL,
     ) -> None:
         self.inbox = Inbox(Budget(1e9, 1e12, 10))
         self.notes = Notes()
@@ -62,6 +64,7 @@ class DoorBench:
             clock=clock.read,
             settings=settings or LinkSettings(backoff=0.01, backoff_cap=0.05),
             tls=tls,
+            filters=lambda: filters,
             may_publish=lambda: self.leads,
         )
         self.door.attach(self.inbox, self.notes)

@@ -1,4 +1,4 @@
-"""BrokerLink of a manager that leads no more: nothing of it reaches the broker."""
+"""BrokerLink of a manager that leads no more, or stands by: what of it reaches the broker."""
 
 import pytest
 
@@ -8,6 +8,7 @@ from tests.support.mosquitto import Mosquitto
 
 pytestmark = pytest.mark.mosquitto
 
+LIFE = f"panguard/v1/ingest/{'0' * 32}/life"
 TOPIC = "panguard/v1/agents/ag-0123456789abcdef/policy"
 
 
@@ -62,3 +63,20 @@ def test_a_leadership_that_ends_between_two_pieces_ends_the_sending() -> None:
             heard += 1
         assert heard < 100
         bench.door.close(Publication("panguard/v1/manager/presence", b"offline", retained=True))
+
+
+def test_a_manager_without_subscriptions_publishes_and_hears_nothing() -> None:
+    """One that stands by hands heartbeats over through the broker, and leaves the agents' messages to others."""
+    with Mosquitto() as broker, peer(broker.port) as observer:
+        observer.subscribe(LIFE)
+        bench = DoorBench(broker.port, filters=[])
+        bench.connect()
+        assert bench.notes.said == ["fresh"]
+        observer.publish("panguard/v1/agents/ag-0123456789abcdef/heartbeat", b"for others")
+        for number in range(3):
+            bench.confirmed(Publication(LIFE, b"life %d" % number))
+            assert observer.hears() == b"life %d" % number
+        assert bench.inbox.take(10) == []
+        broker.restart()
+        bench.until(lambda: bench.notes.said == ["fresh", "gone", "fresh"])
+        bench.door.close(None)

@@ -80,6 +80,13 @@ def test_health_names_leader_and_managers_by_host_and_port() -> None:
     assert "http://" not in str(record)
 
 
+def test_every_process_is_a_door_of_http_agents_and_those_that_stand_by_take_no_share_at_the_broker() -> None:
+    """The budgets of agents are divided by the doors at which they may ask, each kind by its own."""
+    assert (membership()[0].http_doors(), membership()[0].sharers()) == (1, 1)
+    one, _ = membership(member("m2", "standby"), member("m3", "ingest"), member("m4", "standby"))
+    assert (one.http_doors(), one.sharers()) == (4, 2)
+
+
 @pytest.mark.parametrize(
     ("address", "port"),
     [("https://manager.example.org", 443), ("http://[::1]:9000", 9000), ("http://[::1]", 80), ("ws://m", None)],
