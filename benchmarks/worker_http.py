@@ -1,10 +1,10 @@
-"""Measures requests of HTTP agents at an ingest worker's door against the leader's: CPU for each, doors in turns.
+"""Measures requests of HTTP agents at a worker's or a stand-by's door against the leader's: CPU for each, in turns.
 
-Run as ``python -m benchmarks.worker_http [--events N] [--rounds R] [--quick] [-o json]``. Fifty agents on a connection
-each send a request when the one before is answered: heartbeats that state no policy version, then one event in each
-request, then twenty. The figures are for each heartbeat and each event. Leader, worker, PostgreSQL and Mosquitto are
-processes on this machine. The use without requests is measured before each turn and left out, so the median of the
-turns counts.
+Run as ``python -m benchmarks.worker_http [--standby] [--events N] [--rounds R] [--quick] [-o json]``. Fifty agents on
+a connection each send a request when the one before is answered: heartbeats that state no policy version, then one
+event in each request, then twenty. The figures are for each heartbeat and each event. Leader, worker, PostgreSQL and
+Mosquitto are processes on this machine. The use without requests is measured before each turn and left out, so the
+median of the turns counts.
 """
 
 import argparse
@@ -47,19 +47,26 @@ _END = b"\r\n\r\n"
 
 
 class Doors:
-    """A leader and a worker on one database, and the agents that both know."""
+    """A leader and a worker on one database, and the agents that both know.
 
-    def __init__(self, home: Path, stack: ExitStack) -> None:
+    Args:
+        home: the directory of both.
+        stack: ends them.
+        door: the role of the worker, `ingest` or `standby`.
+    """
+
+    def __init__(self, home: Path, stack: ExitStack, door: str) -> None:
         self._cluster = stack.enter_context(Postgresql())
         broker = stack.enter_context(Mosquitto())
         managers = DatabaseManagers(home, self._cluster.create_empty().url, broker.url)
         stack.callback(managers.stop)
         given = {"PANGUARD_TRUSTED_NETWORKS": "127.0.0.1/32", "PANGUARD_RATE_LIMIT": "0"}
-        self.leader, self.worker = managers.add(**given), managers.add(PANGUARD_ROLE="ingest", **given)
+        role_given = "ingest" if door == "ingest" else "all"
+        self.leader, self.worker = managers.add(**given), managers.add(PANGUARD_ROLE=role_given, **given)
         self.leader.start()
         leads(self.leader)
         self.worker.start()
-        eventually(lambda: role(self.worker) == "ingest" and self.worker.not_ready() is None, 120, "a worker")
+        eventually(lambda: role(self.worker) == door and self.worker.not_ready() is None, 120, "a worker")
         with httpx2.Client(base_url=self.leader.http, timeout=60, trust_env=False) as client:
             self.agents = [self._register(client, f"web-{number}") for number in range(_AGENTS)]
         self._numbers = count()
@@ -148,18 +155,18 @@ def turn(doors: Doors, door: ManagerProcess, events: int, together: int) -> dict
     }
 
 
-def measure(events: int, rounds: int) -> list[dict[str, object]]:
+def measure(events: int, rounds: int, door: str) -> list[dict[str, object]]:
     """Return a row for each kind of request: the median turn at each door, and the ratios."""
     found: list[dict[str, object]] = []
-    with tempfile.TemporaryDirectory(prefix="bench-") as name, ExitStack() as stack:
-        doors = Doors(Path(name), stack)
+    with tempfile.TemporaryDirectory(prefix="bench-") as home, ExitStack() as stack:
+        doors = Doors(Path(home), stack, door)
         for together in (_HEARTBEATS, 1, 20):  # events change policies, of which the leader answers a heartbeat each
             turns: dict[str, list[dict[str, float]]] = {"leader": [], "worker": []}
-            for door in (doors.leader, doors.worker):
-                send(doors, door, _AGENTS * max(1, together) * 4, together)  # warms up
+            for each in (doors.leader, doors.worker):
+                send(doors, each, _AGENTS * max(1, together) * 4, together)  # warms up
             for _ in range(rounds):
-                for door_name, door in (("leader", doors.leader), ("worker", doors.worker)):
-                    turns[door_name].append(turn(doors, door, events, together))
+                for name, each in (("leader", doors.leader), ("worker", doors.worker)):
+                    turns[name].append(turn(doors, each, events, together))
             found.append({"request": _NAMES[together], **_summary(turns)})
     return found
 
@@ -182,13 +189,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=3000, help="events or heartbeats of one turn")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--standby", action="store_true", help="the door of a manager that stands by")
     parser.add_argument("--quick", action="store_true", help="seconds; the figures mean little")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     options = parser.parse_args(arguments)
     interpreter.announce()
     if options.quick:
         options.events, options.rounds = 1000, 1
-    print(json.dumps(measure(options.events, options.rounds), indent=None if options.output == "json" else 2))
+    door = "standby" if options.standby else "ingest"
+    print(json.dumps(measure(options.events, options.rounds, door), indent=None if options.output == "json" else 2))
     sys.stderr.write(f"load {os.getloadavg()[0]:.1f}\n")
     return 0
 
