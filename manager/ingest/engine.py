@@ -104,11 +104,6 @@ class _Written(NamedTuple):
     unfit: list[int]
 
 
-def _letter(report: ReceivedReport, now: Instant) -> DeadLetter:
-    topic = THREATS.below_root(report.agent.agent_id)
-    return DeadLetter(now.wall, topic, reports.FAILURE, len(report.document), b"")
-
-
 class IngestEngine:
     """Processes batches from one inbox in one thread. Only the commit blocks.
 
@@ -335,7 +330,8 @@ class IngestEngine:
                 each.submission.received_at = now.wall
             intake = reports.decide(_NothingKnown(), batch.reports, [each.submission for each in taken], now.wall)
             whole = self._mark_submitted(intake, taken)
-            letters = [*batch.letters, *(_letter(report, now) for report in intake.failed)]
+            failed = ((THREATS.below_root(each.agent.agent_id), len(each.document)) for each in intake.failed)
+            letters = [*batch.letters, *(DeadLetter(now.wall, at, reports.FAILURE, size, b"") for at, size in failed)]
             rows = [row for _, row in intake.new]
             if not rows and not letters:
                 return _Written(intake, {}, [])

@@ -16,7 +16,11 @@ from tests.support.postgresql import Postgresql
 from tests.support.several_managers import leads, role, stands_by
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.mosquitto]
+pytestmark = [
+    pytest.mark.long("tests/integration/ingest/test_http_requests.py"),
+    pytest.mark.postgresql,
+    pytest.mark.mosquitto,
+]
 
 __all__ = ["broker", "cluster"]
 
