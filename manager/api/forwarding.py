@@ -163,6 +163,8 @@ class LeaderProxy:
         except httpx2.HTTPError as error:
             log.warning("request_not_forwarded", leader=leader.url, reason=str(error) or type(error).__name__)
             raise LeaderUnreachable from error
+        except asyncio.CancelledError as error:  # this door closes, because the manager takes the lead or stops
+            raise LeaderUnreachable from error
         watch = asyncio.create_task(_disconnected(receive), name="forwarded-disconnect")
         answer = asyncio.create_task(_send_answer(response, send), name="forwarded-answer")
         try:

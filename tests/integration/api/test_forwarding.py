@@ -192,6 +192,26 @@ def test_a_leader_that_hangs_holds_nothing_up_once_another_leads(
             connection.close()
 
 
+def test_a_request_that_waits_for_the_leader_when_the_door_closes_is_answered(
+    standing_by: StandingBy, client: httpx2.Client
+) -> None:
+    """The manager that takes the lead waits for no answer of the former leader: 503, and not an error of its own."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        standing_by.leader = Leader("leader-1", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        answers: list[httpx2.Response] = []
+        asking = threading.Thread(target=lambda: answers.append(client.get("/api/agents")))
+        asking.start()
+        taken, _ = silent.accept()
+        with taken:
+            assert taken.recv(4096)
+            standing_by.server.stop()
+            asking.join()
+    assert [answer.status_code for answer in answers] == [503]
+    assert answers[0].headers["retry-after"] == "2"
+
+
 def test_the_lead_is_promised_only_where_a_manager_stands_by(standing_by: StandingBy, client: httpx2.Client) -> None:
     """Workers alone never lead: their refusal says to start a manager, and no longer that one leads within seconds."""
     standing_by.leader = None
