@@ -367,6 +367,13 @@ def test_a_stopped_worker_has_nobody_become_stale(group: Group) -> None:
     group.start()
     agent = group.agent("web-0")
     agent.settle()
+    eventually(
+        lambda: agent.beat(policyVersion=agent.version).is_success and group.count("heartbeat_http") > 0,
+        120,
+        "the worker answers heartbeats",
+    )
+    assert agent.beat(policyVersion=agent.version, cpu=44.0).is_success
+    eventually(lambda: group.leader.agent("web-0")["cpu"] == 44.0, 60, "the leader hears of the worker")
     assert group.worker.running is not None
     process = group.worker.running.process
 
