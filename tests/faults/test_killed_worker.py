@@ -98,6 +98,7 @@ def simulation(group: Group, door: str, seed: int) -> Simulation:
     return Simulation(plan(group.leader, manager=door, seed=seed, **members))
 
 
+@pytest.mark.timeout(1800)
 def test_a_worker_may_end_at_every_step(group: Group, broker: Mosquitto) -> None:
     """Agents over MQTT and at the worker's HTTP door report while it is killed at each step, and started again."""
     group.leader.start()
