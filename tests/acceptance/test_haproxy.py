@@ -154,6 +154,7 @@ def test_the_fleet_goes_on_behind_the_proxy_when_a_manager_is_killed(fleet: Flee
             guard.stop()
 
 
+@pytest.mark.long("tests/faults/test_nothing_is_lost.py")
 @pytest.mark.parametrize("protocol", ["mqtt", "http"])
 def test_simulated_agents_lose_nothing_through_the_proxy(fleet: Fleet, protocol: str) -> None:
     """Over MQTT or HTTP, with the leader killed: every report is stored once, as asked through the proxy."""
