@@ -11,6 +11,7 @@ from manager.domain.rolling_upgrade import AMONG_MANAGERS
 from manager.errors import StoreUnavailable
 from manager.runtime.lease_keeper import INGEST, LEADER, STANDBY, LeaseKeeper
 from manager.runtime.lease_metrics import LeaseCollector
+from manager.runtime.transport_security import EMBEDDED
 from manager.storage.postgresql.lease import Fence
 from manager.storage.postgresql.shared_texts import SharedTexts
 from manager.storage.postgresql.warm_agents import WarmAgents
@@ -112,8 +113,12 @@ def sharers(keeper: LeaseKeeper) -> int:
 
 
 def http_doors(keeper: LeaseKeeper) -> int:
-    """Return the number of processes that serve HTTP agents: leader, ingest processes, and those that stand by."""
-    return 1 if keeper.group is None else max(1, len(keeper.group.members))
+    """Return the number of processes that serve HTTP agents: leader, ingest processes, and those that stand by.
+
+    One that stands by with an embedded broker passes all requests on.
+    """
+    members = () if keeper.group is None else keeper.group.members
+    return max(1, sum(member.role != STANDBY or member.broker != EMBEDDED for member in members))
 
 
 def group_record(keeper: LeaseKeeper) -> Record:

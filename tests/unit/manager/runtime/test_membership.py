@@ -1,5 +1,6 @@
 """What the parts of a leading manager ask of its membership."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -85,6 +86,12 @@ def test_every_process_is_a_door_of_http_agents_and_those_that_stand_by_take_no_
     assert (membership()[0].http_doors(), membership()[0].sharers()) == (1, 1)
     one, _ = membership(member("m2", "standby"), member("m3", "ingest"), member("m4", "standby"))
     assert (one.http_doors(), one.sharers()) == (4, 2)
+
+
+def test_a_manager_that_stands_by_with_an_embedded_broker_is_no_door() -> None:
+    """It passes every request on, so the leader's door has an agent's whole budget."""
+    standby = replace(member("m2", "standby"), broker="embedded")
+    assert membership(standby)[0].http_doors() == 1
 
 
 @pytest.mark.parametrize(
