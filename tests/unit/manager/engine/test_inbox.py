@@ -125,6 +125,16 @@ def test_a_share_of_many_token_buckets_is_looked_at_in_each_call() -> None:
     assert list(buckets) == ["0"]
 
 
+def test_each_agent_has_the_same_share_of_a_batchs_bytes() -> None:
+    """Where large messages fill a batch, the first agent takes no more of it than the others."""
+    inbox = Inbox(PLENTY, batch_bytes=4000)
+    for number in range(8):
+        for agent in "ab":
+            inbox.put(message(f"ag-{agent * 16}", b'{"id":"%d"}' % number + bytes(990)), 0.0)
+    taken = inbox.take(100)
+    assert "".join(item.identifier[-1] for item in taken if isinstance(item, Inbound)) == "aabb"
+
+
 def test_messages_that_all_fit_are_one_batch_in_the_order_of_each_agent() -> None:
     """A batch with room for all takes all and leaves no bytes; with less, each agent has the same share."""
     for limit, expected in ((5, "aaabb"), (4, "aabb"), (3, "aba"), (1, "a")):
