@@ -60,12 +60,14 @@ class ManagerReader:
         address: The manager's HTTP address.
         token: The admin token.
         tls: Verifies the manager's certificate; None for plain text.
-        patience: Seconds for which requests to an unreachable manager are retried.
+        patience: Seconds for which a request is sent again that gets no answer or a server error. Before the manager
+            has answered once, only a refusal with Retry-After is waited out: where nothing answers, an address is wrong.
     """
 
     def __init__(self, address: Address, token: str, tls: ssl.SSLContext | None, patience: float) -> None:
         self._address = address
         self._patience = patience
+        self._has_answered = False
         self._client = httpx2.Client(
             base_url=str(address),
             headers={"Authorization": f"Bearer {token}"},
@@ -91,8 +93,8 @@ class ManagerReader:
         Raises:
             UnreachableError: the manager does not answer, or refuses the token.
         """
-        threats = self._page("/api/threats", {"limit": 1}, 0.0)["data"]
-        incidents = self._page("/api/incidents", {"limit": 1}, 0.0)["data"]
+        threats = self._page("/api/threats", {"limit": 1})["data"]
+        incidents = self._page("/api/incidents", {"limit": 1})["data"]
         newest = incidents[0] if incidents else {}
         threat = (threats[0]["agentId"], threats[0]["id"]) if threats else None
         return Watermark(threat, newest.get("id"), newest.get("openedAt"))
@@ -132,26 +134,29 @@ class ManagerReader:
     def _records(self, path: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
         cursor: str | None = None
         while True:
-            page = self._page(path, {**query, "limit": _PAGE, **({"cursor": cursor} if cursor else {})}, self._patience)
+            page = self._page(path, {**query, "limit": _PAGE, **({"cursor": cursor} if cursor else {})})
             yield from page["data"]
             cursor = page.get("nextCursor")
             if cursor is None:
                 return
 
-    def _page(self, path: str, query: dict[str, Any], patience: float) -> dict[str, Any]:
-        """Request a page, with retries while the manager is unreachable."""
-        deadline = time.monotonic() + patience
+    def _page(self, path: str, query: dict[str, Any]) -> dict[str, Any]:
+        """Request a page, with retries while the manager is unreachable or another takes the lead."""
+        deadline = time.monotonic() + self._patience
         while True:
-            problem = ""
+            is_refusal = False
             try:
                 answer = self._client.get(path, params=query)
             except httpx2.TransportError as error:
                 problem = self._problem(error)
             else:
                 if answer.status_code < _BUSY_FROM:
-                    return self._read(answer)
+                    page = self._read(answer)
+                    self._has_answered = True
+                    return page
+                is_refusal = "retry-after" in answer.headers
                 problem = f"the manager at {self._address} answers {answer.status_code}: see its log"
-            if time.monotonic() > deadline:
+            if not (self._has_answered or is_refusal) or time.monotonic() > deadline:
                 raise UnreachableError(problem)
             time.sleep(_PAUSE)  # between two requests; the deadline above ends them
 

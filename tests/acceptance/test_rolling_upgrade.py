@@ -94,7 +94,9 @@ class Fleet:
         self._load.join(400)
         assert not self._load.is_alive()
         assert self._rounds
-        assert [code for code, _ in self._rounds] == [0] * len(self._rounds), [text[-2000:] for _, text in self._rounds]
+        failed = [f"simulation {number} of {len(self._rounds)}, exit code {code}: {text[-2000:]}"
+                  for number, (code, text) in enumerate(self._rounds, 1) if code]  # fmt: skip
+        assert not failed, "\n".join(failed)
         assert self.count("threat") == REPORTS * len(self._rounds) + self._attacks
         assert self.count("stored_id") == self.count("threat")
         decided = "SELECT value FROM meta WHERE key = 'decided_sequences'"
