@@ -56,8 +56,6 @@ class DataDirectory:
         self.path = path
         self.key_file = KeyFile(key_file or path / KEY_FILE)
         self._lock: int | None = None
-        self.sealed_broker_password: str | None = None
-        """The broker password in the store, for a manager without the file."""
         self.shared: SharedFiles | None = None
         """The texts that all managers of a database have in their files; None for a manager with a store of its own."""
 
@@ -137,8 +135,11 @@ class DataDirectory:
         return username, password
 
     def broker_password(self) -> str | None:
-        """Return the manager's password at a broker that `panguard manager broker init` prepared; None without one."""
-        return self._read(BROKER_PASSWORD_FILE) or self.sealed_broker_password
+        """Return the manager's password at a broker that `panguard manager broker init` prepared; None without a file.
+
+        The store has it sealed for managers and workers without the file.
+        """
+        return self._read(BROKER_PASSWORD_FILE) or None
 
     def new_broker_password(self) -> str:
         """Return the manager's password at a broker that `broker init` prepares, created at the first call."""

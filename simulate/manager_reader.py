@@ -61,7 +61,7 @@ class ManagerReader:
         token: The admin token.
         tls: Verifies the manager's certificate; None for plain text.
         patience: Seconds for which a request is sent again that gets no answer or a server error. Before the manager
-            has answered once, only a refusal with Retry-After is waited out: where nothing answers, an address is wrong.
+            has answered once only a refusal with Retry-After is: where nothing answers, the address is wrong.
     """
 
     def __init__(self, address: Address, token: str, tls: ssl.SSLContext | None, patience: float) -> None:

@@ -75,7 +75,8 @@ class BrokerLink:
         address: the broker's address.
         client_id: the manager's id; its session stores messages that arrive while it is disconnected.
         username: the manager's login at the broker.
-        password: None if the broker requires none.
+        password: returns the password as it is now, None if the broker requires none; called before each connection and
+            before `before_connect`, in the same thread.
         will: the manager's last will; `presence` is published on the same topic. None where it has no presence.
         presence: returns the publication for each connect.
         clock: reads both clocks.
@@ -95,7 +96,7 @@ class BrokerLink:
         address: BrokerAddress,
         client_id: str,
         username: str,
-        password: str | None,
+        password: Callable[[], str | None],
         *,
         will: Publication | None,
         presence: Callable[[], Publication] | None,
@@ -116,7 +117,7 @@ class BrokerLink:
         self._asked: Filters = ()
         self._clean_session = clean_session
         self.address = address
-        self._login = (client_id, username, password)
+        self._client_id, self._username, self._password = client_id, username, password
         self._will = will
         self._presence = presence
         self._clock = clock
@@ -265,8 +266,9 @@ class BrokerLink:
         attempt, self._now = self._attempt, self._clock()
         if attempt is None:
             if self._now.monotonic >= self._next_attempt:
+                client = self._new_client()
                 self._attempt = ConnectAttempt(
-                    self._new_client(), self.address, self._settings.keepalive, self.wake, self._before_connect
+                    client, self.address, self._settings.keepalive, self.wake, lambda: self._prepare(client)
                 )
         elif attempt.finished:
             self._attempt = None
@@ -280,10 +282,8 @@ class BrokerLink:
                 self._failed(attempt.error)
 
     def _new_client(self) -> BufferedClient:
-        client_id, username, password = self._login
-        client = BufferedClient(client_id, clean_session=self._clean_session)
+        client = BufferedClient(self._client_id, clean_session=self._clean_session)
         client.may_send = self._may_publish
-        client.username_pw_set(username, password)
         if self._will is not None:
             client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retained)
         client.connect_timeout = self._settings.connect_timeout
@@ -292,6 +292,11 @@ class BrokerLink:
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         return client
+
+    def _prepare(self, client: BufferedClient) -> str | None:
+        """Give a client its login, and return a reason not to connect, or None. Called in the attempt's thread."""
+        client.username_pw_set(self._username, self._password())
+        return None if self._before_connect is None else self._before_connect()
 
     def _failed(self, reason: str) -> None:
         self._next_attempt = self._now.monotonic + self._backoff.next_delay()
@@ -405,7 +410,7 @@ class BrokerLink:
             self._lost(  # without subscriptions the manager receives nothing, and every agent would seem silent
                 client,
                 f"the broker refuses the manager's subscription to {', '.join(refused)}:"
-                f" grant its login {self._login[1]} to read these topics",
+                f" grant its login {self._username} to read these topics",
             )
             return
         self._serve(client)

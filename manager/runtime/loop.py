@@ -83,9 +83,22 @@ def _lead_in_turn(
         if end is not End.STEPPED_DOWN:
             return process.begin_anew if end is End.LOST else None
         gc_tuning.release()
+        transport = planned_again(settings, transport)
         process = MemberProcess(settings, transport, directory, after=process)
         stack.callback(process.close)
     return None
+
+
+def planned_again(settings: Settings, transport: Transport) -> Transport:
+    """Return the transport security of the files as they are now; that of before if they cannot be used.
+
+    A manager that leads again writes its authority's fingerprint to the enrollment token that all managers share.
+    """
+    try:
+        return Transport.plan(settings)
+    except SetupError as error:
+        log.warning("certificates_not_loaded", reason=str(error))
+        return transport
 
 
 def _lead(settings: Settings, transport: Transport, directory: DataDirectory, process: "MemberProcess") -> "End":

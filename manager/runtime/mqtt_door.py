@@ -59,6 +59,7 @@ class MqttDoor:
         store: stores the client id and the store's id.
         fleet: the registered agents.
         stack: stops an embedded broker at its end.
+        broker_password: the password at a prepared broker, which a setting goes before; None without one.
         membership: the place among the managers of a database; None for a store of its own.
 
     Raises:
@@ -74,9 +75,11 @@ class MqttDoor:
         store: PeeweeStore,
         fleet: Fleet,
         stack: ExitStack,
+        broker_password: str | None,
         membership: "Membership | None" = None,
     ) -> None:
         self._membership = membership
+        self._broker_password = broker_password
         self._filters = ALL
         self._group = share_group(fleet.keyring.user_name_key)
         self._settings = settings
@@ -174,7 +177,7 @@ class MqttDoor:
         address = BrokerAddress.parse(settings.broker)
         username = address.username or _MANAGER
         given = settings.broker_password
-        password = given.get_secret_value() if given else self._directory.broker_password()
+        password = given.get_secret_value() if given else self._broker_password
         self.access = NoBrokerAccess()
         handlers: dict[str, Callable[[bytes], None]] = {MANAGER_PRESENCE.address(): self._on_presence}
         if password is not None:
@@ -210,7 +213,7 @@ class MqttDoor:
             address,
             client_id,
             username,
-            password,
+            lambda: password,
             will=self._rivals.publication("offline"),
             presence=lambda: self._rivals.publication("online"),
             clock=clock.read,

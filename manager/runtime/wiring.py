@@ -44,7 +44,7 @@ from manager.storage.connection import close_store
 from manager.storage.health import StoreHealth, start_errors
 from manager.storage.opening import open_migrated_store, open_store_reader, problem_of_notifications
 from manager.storage.queries import StoreQueries
-from manager.storage.sealed_values import StoreSecrets, key_for, open_secrets
+from manager.storage.sealed_values import BROKER_PASSWORD, StoreSecrets, key_for, open_secrets
 from schemas.keys import EnrollmentToken, ManagerKeyring
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Manager:
             keyring = ManagerKeyring(opened.signing_keys.seed, opened.user_name_key)
             self._fleet = Fleet(keyring, engine_settings(settings, transport.ca_fingerprint, admin_text))
             self._fleet.use_signing_keys(opened.signing_keys)
-            directory.sealed_broker_password = opened.values.keep_text("broker_password", directory.broker_password())
+            broker_password = opened.values.keep_text(BROKER_PASSWORD, directory.broker_password())
             self._store = TimedStore(
                 database, opened.store_key, histograms, self._health, settings.threat_retention, fence=fence
             )
@@ -104,7 +104,14 @@ class Manager:
                 self._store.set_meta(ORGANIZATION_RESPONSE, settings.organization_response.value)
             changed = self._restore_fleet(now)
         self.mqtt_door = MqttDoor(
-            settings, transport, directory, store=self._store, fleet=self._fleet, stack=stack, membership=membership
+            settings,
+            transport,
+            directory,
+            store=self._store,
+            fleet=self._fleet,
+            stack=stack,
+            broker_password=broker_password,
+            membership=membership,
         )
         self.mqtt = self.mqtt_door.link
         publisher = TimedPublisher(self.mqtt, self._fleet, histograms, lambda: clock.read().wall)

@@ -32,6 +32,7 @@ from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.broker_link import BrokerLink
 from manager.mqtt.broker_probe import delivers_shared
 from manager.runtime import clock
+from manager.runtime.broker_password import BrokerPassword
 from manager.runtime.engine_settings import engine_settings, life_key, share_group
 from manager.runtime.membership import http_doors, sharers
 from manager.runtime.transport_security import Transport
@@ -103,17 +104,12 @@ class Worker:
         database = open_writer(place)
         stack.callback(database.close)
         opened = open_secrets(database, directory.key_file, place)
-        sealed = opened.values.get("broker_password")
         store = ReportStore(database, opened.store_key, settings.threat_retention)
         self._agents = KnownAgents(store.agents)
         self._listener = Listener(place, (AGENTS_CHANGED,), self._hear, interval=_LISTEN_EVERY)
         stack.callback(self._listener.stop)
         self._group = share_group(opened.user_name_key)
-        given = settings.broker_password
-        password = given.get_secret_value() if given else directory.broker_password()
-        if password is None and sealed is not None:
-            password = sealed.decode()
-        self._link = self._new_link(password, transport, worker_id)
+        self._link = self._new_link(BrokerPassword(settings, directory, place, opened.values), transport, worker_id)
         self.engine = IngestEngine(
             worker_id,
             life_key(opened.store_key),
@@ -223,14 +219,14 @@ class Worker:
         if channel in {"", AGENTS_CHANGED}:
             self._agents.outdate(agent_id or None)
 
-    def _new_link(self, password: str | None, transport: Transport, worker_id: str) -> BrokerLink:
+    def _new_link(self, password: BrokerPassword, transport: Transport, worker_id: str) -> BrokerLink:
         username = self._address.username or "manager"
         tls = transport.broker_trust
 
         def obstacle() -> str | None:
             if self._is_deaf or self.engine.problem is not None:
                 return self.problem
-            if delivers_shared(self._address, username, password, tls, group=self._group) is False:
+            if delivers_shared(self._address, username, password.known, tls, group=self._group) is False:
                 return _NO_SHARES.format(address=self._address)
             return None
 
@@ -238,7 +234,7 @@ class Worker:
             self._address,
             f"ingest-{worker_id}",
             username,
-            password,
+            password.read,
             will=None,
             presence=None,
             clock=clock.read,

@@ -19,6 +19,9 @@ from schemas.keys import derive
 
 log = structlog.get_logger(__name__)
 
+BROKER_PASSWORD = "broker_password"  # noqa: S105 -- the name of a value
+"""The sealed text of the manager's password at a prepared broker, which the leader keeps."""
+
 _CHECK = "key_check"
 _CHECKED = b"this database belongs to this key file"
 _USER_NAMES = "user_names"

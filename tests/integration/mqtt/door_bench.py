@@ -58,7 +58,7 @@ class DoorBench:
             address or BrokerAddress("127.0.0.1", port),
             "manager-under-test",
             "manager",
-            None,
+            lambda: None,
             will=Publication(PRESENCE, b"will", retained=True),
             presence=lambda: Publication(PRESENCE, b"online", retained=True),
             clock=clock.read,

@@ -327,12 +327,3 @@ def test_the_broker_password_is_sealed_for_a_manager_without_its_file(tmp_path: 
     rotate_key_file(tmp_path, None)
     with DataDirectory(tmp_path) as data, _opened(tmp_path) as database:
         assert open_secrets(database, data.key_file, data.store).values.keep_text("broker_password", None) == "two-pw"
-
-
-def test_a_data_directory_prefers_its_own_broker_password(tmp_path: Path) -> None:
-    """What `broker init` wrote goes before what the store has."""
-    with DataDirectory(tmp_path) as data:
-        assert data.broker_password() is None
-        data.sealed_broker_password = "sealed"
-        assert data.broker_password() == "sealed"
-        assert data.new_broker_password() == data.broker_password() != "sealed"

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,10 +13,14 @@ import pytest
 from manager.data_directory import DataDirectory
 from manager.engine.batch import Changes
 from manager.errors import SetupError, StoreRejected, StoreUnavailable
-from manager.runtime.loop import ManagerLoop
+from manager.runtime.loop import ManagerLoop, planned_again
 from manager.runtime.transport_security import Transport
 from manager.runtime.wiring import Manager
 from manager.settings import Settings
+from manager.storage.connection import close_store
+from manager.storage.opening import open_migrated_store
+from manager.storage.sealed_values import BROKER_PASSWORD, open_secrets
+from manager.tls.directory import TlsDirectory
 from schemas import topics
 from schemas.keys import EnrollmentToken
 from tests.support.engine import Bench
@@ -149,3 +154,51 @@ def test_a_foreign_signing_key_is_among_the_warnings(tmp_path: Path) -> None:
         assert any("stated by ag-1" in each for each in manager._warnings())
         manager._fleet.trusted_keys.forget("ag-1")
         assert not any("stated by" in each for each in manager._warnings())
+
+
+def test_a_manager_that_leads_again_uses_the_broker_password_of_its_successor(tmp_path: Path) -> None:
+    """Without the file of `broker init` it takes what is sealed now, and seals nothing of its first leadership."""
+    settings = Settings(data_dir=tmp_path, port=0, broker="mqtt://127.0.0.1:1")
+    with DataDirectory(tmp_path) as directory:
+        for sealed in ("first", "second"):
+            _seal(directory, sealed)  # as another manager does that has the file
+            with ExitStack() as stack:
+                manager = Manager(settings, Transport.plan(settings), directory, stack)
+                stack.callback(manager.mqtt_door.close)
+                assert manager.mqtt_door.link._password() == sealed
+            assert _sealed(directory) == sealed
+        (tmp_path / "broker.password").write_text("third\n")
+        with ExitStack() as stack:
+            manager = Manager(settings, Transport.plan(settings), directory, stack)
+            stack.callback(manager.mqtt_door.close)
+            assert manager.mqtt_door.link._password() == "third"
+        assert _sealed(directory) == "third"
+
+
+def _seal(directory: DataDirectory, text: str) -> None:
+    database = open_migrated_store(directory.store)
+    open_secrets(database, directory.key_file, directory.store).values.keep_text(BROKER_PASSWORD, text)
+    close_store(database)
+
+
+def _sealed(directory: DataDirectory) -> str | None:
+    database = open_migrated_store(directory.store)
+    sealed = open_secrets(database, directory.key_file, directory.store).values.keep_text(BROKER_PASSWORD, None)
+    close_store(database)
+    return sealed
+
+
+def test_a_manager_that_leads_again_has_the_authority_of_now(tmp_path: Path) -> None:
+    """Its fingerprint is in the enrollment token of all managers; files that cannot be used change nothing."""
+    settings = Settings(data_dir=tmp_path)
+    certificates = TlsDirectory(tmp_path)
+    certificates.init((), datetime.now(UTC))
+    before = Transport.plan(settings)
+    certificates.path.rename(tmp_path / "tls.before")
+    certificates.init((), datetime.now(UTC))
+    now = planned_again(settings, before)
+    authority = certificates.authority()
+    assert authority is not None
+    assert before.ca_fingerprint != now.ca_fingerprint == authority.fingerprint
+    certificates.key("http").write_text("no key")
+    assert planned_again(settings, now) is now
