@@ -15,6 +15,10 @@ class StoreDamaged(StoreUnavailable):
     """The store's files are damaged; nothing is stored until a person has restored them."""
 
 
+class ManagerStops(StoreUnavailable):
+    """The manager stops or hands the lead over, and takes no more commands. Nothing of this one was done."""
+
+
 class StoreRejected(ManagerError):  # noqa: N818 -- named beside StoreUnavailable
     """The store can commit, but not these changes: a value does not fit its tables."""
 

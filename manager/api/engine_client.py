@@ -14,12 +14,13 @@ from manager.api.command_group import CommandGroup
 from manager.api.ports import FutureLike
 from manager.engine.inbox import Command
 from manager.engine.origin import current_origin
-from manager.errors import CommitPending, ManagerError, StoreUnavailable
+from manager.errors import CommitPending, ManagerError, ManagerStops, StoreUnavailable
 
 REPLY_TIMEOUT = 5.0
 """The maximum wait of a request for its commit in seconds."""
 
 _EXPIRY_INTERVAL = 0.25
+_STOPS = "the manager stops or hands the lead over"
 
 
 class EngineClient:
@@ -48,6 +49,7 @@ class EngineClient:
         self._replies: deque[tuple[FutureLike, Any, Exception | None]] = deque()
         self._delivery_scheduled = False
         self._expiry_scheduled = False
+        self._is_closed = False
 
     async def submit(self, request: Any) -> Any:
         """Submit a command and return the engine's reply, after the commit.
@@ -65,8 +67,10 @@ class EngineClient:
         """Submit a command; `future` gets the engine's reply, after the commit.
 
         Raises:
-            StoreUnavailable: too many requests wait.
+            StoreUnavailable: too many requests wait, or the engine takes no more.
         """
+        if self._is_closed:
+            raise ManagerStops(_STOPS)
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
@@ -80,6 +84,23 @@ class EngineClient:
         if not self._expiry_scheduled:
             self._expiry_scheduled = True
             loop.call_later(min(self._reply_timeout, _EXPIRY_INTERVAL), self._expire_waiting)
+
+    def close(self) -> None:
+        """Refuse the commands that the engine has not taken, and every later one. Safe from any thread.
+
+        The engine has made its last step, or makes it without what has not arrived yet.
+        """
+        self._is_closed = True
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: no request waits any more
+                self._loop.call_soon_threadsafe(self._refuse_waiting)
+
+    def _refuse_waiting(self) -> None:
+        self._deliver()
+        while self._waiting:
+            _, future, command = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(ManagerStops(_STOPS) if command.claim() else CommitPending(_STOPS))
 
     def _reply(self, future: FutureLike, value: Any, error: Exception | None) -> None:
         """Queue a reply; called in the engine's thread."""

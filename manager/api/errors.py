@@ -10,7 +10,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from manager.api.envelope import fail
-from manager.errors import CommitPending, Conflict, Invalid, ManagerError, NotFound, StoreRejected, StoreUnavailable
+from manager.errors import (
+    CommitPending,
+    Conflict,
+    Invalid,
+    ManagerError,
+    ManagerStops,
+    NotFound,
+    StoreRejected,
+    StoreUnavailable,
+)
 from schemas.decoding import complaint
 from schemas.errors import SchemaError
 
@@ -91,6 +100,11 @@ _FIXED_ANSWERS: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
     ),
     BodyTooLarge: (413, "the body is too large: at most 1 MiB is taken", {}),
     NoJsonBody: (415, "the body must be application/json", {}),
+    ManagerStops: (
+        503,
+        "this manager stops or hands the lead over, and nothing was changed; try again in a few seconds",
+        {"Retry-After": "2"},
+    ),
     StoreUnavailable: (
         503,
         "the store cannot commit just now, and nothing was changed; try again in a few seconds",
@@ -106,7 +120,12 @@ _FIXED_ANSWERS: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
     ),
     StoreRejected: (500, "the store cannot hold this change, and nothing of it was stored; the log has the reason", {}),
 }
-"""Errors with a fixed answer; their own text goes to the log only."""
+"""Errors with a fixed answer, a kind of another before it; their own text goes to the log only."""
+
+_CLOSING = (
+    "this manager stops, takes the lead or hands it over; whether it took this request is not known: look before you"
+    " ask again"
+)
 
 UNAUTHORIZED_HINT = (
     "send Authorization: Bearer with a token of this manager; an unknown, expired or revoked one is refused: an admin"
@@ -128,6 +147,11 @@ def answer_for(error: Exception) -> Response | None:
         if isinstance(error, kind):
             return fail(status, sentence, headers, **({"hint": UNAUTHORIZED_HINT} if kind is Unauthorized else {}))
     return None
+
+
+def closing_answer() -> Response:
+    """Return the answer to a request that the server cancels because it closes."""
+    return fail(503, _CLOSING, {"Retry-After": "2"})
 
 
 def internal_error(request_id: str) -> Response:

@@ -19,7 +19,7 @@ from manager.api.agents.fast_lane import FastRequest
 from manager.api.agents.worker_door import WorkerDoor
 from manager.api.authentication import Credentials
 from manager.api.envelope import fail, ok
-from manager.api.errors import Unauthorized, error_response
+from manager.api.errors import Unauthorized, closing_answer, error_response
 from manager.api.forwarding import FORWARDED, Leader, LeaderProxy, LeaderUnreachable
 from manager.api.http_metrics import CONTENT_TYPE, expose
 from manager.api.middleware.admission import bearer
@@ -116,10 +116,21 @@ class StandbyApp:
     async def _serve(self, scope: Scope, receive: Receive, send: Send, needed: LeaderNeeded | None = None) -> None:
         headers: Headers = dict(scope["headers"])
         request_id = self._request_ids.of(headers)
+        started = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
         try:
-            answer = await self._answer(scope, headers, receive, send, needed)
+            answer = await self._answer(scope, headers, receive, send_and_note, needed)
         except ClientDisconnect:
             return
+        except asyncio.CancelledError:
+            if started:
+                raise
+            answer = closing_answer()
         except Exception as error:  # noqa: BLE001 -- the last error handler: every error is answered
             answer = error_response(error, method=scope["method"], path=scope["path"], request_id=request_id.decode())
         if answer is not None:

@@ -229,8 +229,9 @@ class Manager:
         if self.membership is not None:
             registry.register(self.membership.collector())
         settings, fleet = self.settings, self._fleet
+        engine = EngineClient(self.engine.inbox.submit, self.mqtt.wake)
         services = Services(
-            engine=EngineClient(self.engine.inbox.submit, self.mqtt.wake),
+            engine=engine,
             queries=queries,
             credentials=Credentials(
                 self._admin_token,
@@ -272,11 +273,16 @@ class Manager:
             on_keys_changed=self._follow_keys,
         )
         self.engine.listeners.append(services.stream.publish)
+
+        def on_stop() -> None:
+            services.stream.close()
+            engine.close()
+
         return ApiServer(
             create_app(services),
             settings.host,
             settings.port,
-            on_stop=services.stream.close,
+            on_stop=on_stop,
             tls=self.transport.http_tls,
             listener=None if self.membership is None else self.membership.listener,
         )

@@ -3,6 +3,7 @@
 It also serves the hot routes of agents in front of the framework.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from manager.api.agents.fast_lane import FastLane
 from manager.api.agents.hot_routes import HotRoute
-from manager.api.errors import BodyTooLarge, error_response
+from manager.api.errors import BodyTooLarge, closing_answer, error_response
 from manager.api.http_metrics import UNMATCHED, RequestMetrics
 from manager.api.middleware.admission import Admission
 from manager.api.middleware.client_address import Headers
@@ -99,6 +100,10 @@ class OutermostMiddleware:
             await self._dispatch(scope, receive, send_and_note, request_id)
         except ClientDisconnect:
             log.info("client_disconnected", path=scope["path"], request_id=request_id.decode())
+        except asyncio.CancelledError:
+            if started:
+                raise
+            await closing_answer()(scope, receive, send)
         except Exception as error:
             response = error_response(error, method=scope["method"], path=scope["path"], request_id=request_id.decode())
             if started:

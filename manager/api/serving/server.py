@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 _BIND_RETRY = 0.1
 _SHUTDOWN_GRACE = 1
 _IDLE_GRACE = 0.8
+_ANSWER_GRACE = 0.2
 _JOIN_TIMEOUT = 2.0
 _BACKLOG = 1024
 PORT_WAIT = 10.0
@@ -202,6 +203,8 @@ class _Server(uvicorn.Server):
         abort_idle = asyncio.create_task(self._abort_idle(), name="abort-idle-connections")
         await super().shutdown(sockets)
         abort_idle.cancel()
+        if self.server_state.tasks:  # cancelled after the grace; each sends its answer
+            await asyncio.wait(self.server_state.tasks, timeout=_ANSWER_GRACE)
         for connection in list(self.server_state.connections):
             cast("HttpConnection", connection).transport.abort()
         if self._timeouts is not None:

@@ -66,8 +66,9 @@ class Served:
         self._ended = False
         self._reader = open_reading(directory / "panguard.db")
         self.not_ready: str | None = None
+        self._engine = EngineClient(self._bench.engine.inbox.submit, self._woken.set, reply_timeout)
         services = Services(
-            engine=EngineClient(self._bench.engine.inbox.submit, self._woken.set, reply_timeout),
+            engine=self._engine,
             queries=queries or StoreQueries(self._reader),
             credentials=Credentials(
                 ADMIN_TOKEN,
@@ -89,8 +90,12 @@ class Served:
         )
         self.services = services
         self._bench.engine.listeners.append(services.stream.publish)
-        self.server = ApiServer(create_app(services), "127.0.0.1", 0, on_stop=services.stream.close)
+        self.server = ApiServer(create_app(services), "127.0.0.1", 0, on_stop=self._on_stop)
         self._thread = threading.Thread(target=self._work, name="engine")
+
+    def _on_stop(self) -> None:
+        self.services.stream.close()
+        self._engine.close()
 
     @property
     def url(self) -> str:
