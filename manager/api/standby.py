@@ -169,8 +169,9 @@ class StandbyApp:
         return None
 
     def _has_standby(self) -> bool:
-        """Return whether a manager is heard of that takes the lead, this one included; a worker never does."""
-        return any(member["role"] == "standby" for member in self._services.group()["managers"])
+        """Return whether a manager is heard of that takes the lead, or this one does or has; a worker never does."""
+        group = self._services.group()
+        return group["role"] != "ingest" or any(member["role"] == "standby" for member in group["managers"])
 
     async def _own(self, scope: Scope, headers: Headers) -> Response:
         services, path = self._services, scope["path"]

@@ -69,6 +69,7 @@ class StandingBy:
         self.leading = leading
         self.leader_server = ApiServer(leading, "127.0.0.1", 0)
         self.leader_server.start()
+        self.role = "standby"
         self.managers = [{"role": "standby"}]
         self.leader: Leader | None = Leader("leader-1", self.leader_server.url)
         self.tokens_are_asked = threading.Event()
@@ -79,7 +80,7 @@ class StandingBy:
             StandbyApp(
                 StandbyServices(
                     leader=lambda: self.leader,
-                    group=lambda: {"role": "standby", "leader": None, "managers": self.managers},
+                    group=lambda: {"role": self.role, "leader": None, "managers": self.managers},
                     not_ready=lambda: None if self.leader else "no manager leads just now",
                     credentials=self._credentials,
                     addresses=ClientAddresses(),
@@ -215,6 +216,10 @@ def test_a_request_that_waits_for_the_leader_when_the_door_closes_is_answered(
 def test_the_lead_is_promised_only_where_a_manager_stands_by(standing_by: StandingBy, client: httpx2.Client) -> None:
     """Workers alone never lead: their refusal says to start a manager, and no longer that one leads within seconds."""
     standing_by.leader = None
+    assert "takes the lead within seconds" in client.get("/api/agents").json()["error"]
+    standing_by.role, standing_by.managers = "leader", [{"role": "leader"}]  # it has the lease, and opens its doors
+    assert "takes the lead within seconds" in client.get("/api/agents").json()["error"]
+    standing_by.role, standing_by.managers = "ingest", [{"role": "standby"}, {"role": "ingest"}]
     assert "takes the lead within seconds" in client.get("/api/agents").json()["error"]
     standing_by.managers = [{"role": "ingest"}]
     answer = client.get("/api/agents")
