@@ -168,6 +168,42 @@ def test_a_manager_that_stepped_down_leads_again_and_keeps_nothing_of_before(
     assert first.stop() == 0
 
 
+def test_requests_at_either_manager_are_answered_while_the_lead_goes_over_and_back(managers: DatabaseManagers) -> None:
+    """200, or 503 with Retry-After that asks nobody to start a manager; a connection may be cut, none has a 500."""
+    first, second = managers.add(), managers.add()
+    first.start()
+    leads(first)
+    second.start()
+    stands_by(second)
+    ends = threading.Event()
+    refused: list[tuple[int, str | None, str]] = []
+
+    def ask(manager: ManagerProcess, value: int) -> None:
+        with manager.client() as client:
+            while not ends.is_set():
+                try:
+                    answer = client.put("/api/policies/global", json={"thresholds": {"autoRespond": value}})
+                except httpx2.HTTPError:
+                    continue
+                if answer.status_code != httpx2.codes.OK:
+                    refused.append((answer.status_code, answer.headers.get("retry-after"), answer.text))
+
+    people = [threading.Thread(target=ask, args=(manager, 70 + number)) for number, manager in enumerate(managers.all)]
+    for each in people:
+        each.start()
+    try:
+        for leader, other in ((first, second), (second, first), (first, second)):
+            eventually(lambda each=leader: command(each, "step-down").returncode == 0, what="the other stands by")
+            leads(other)
+            stands_by(leader)
+    finally:
+        ends.set()
+        for each in people:
+            each.join()
+    assert not [each for each in refused if each[0] != 503 or each[1] is None]
+    assert not [text for _, _, text in refused if "start one" in text]
+
+
 def test_a_stopped_leader_is_followed_at_once(managers: DatabaseManagers) -> None:
     """An orderly stop releases the lease; the other leads with what was stored, also by a request that it passed on."""
     first, second = managers.add(), managers.add()
