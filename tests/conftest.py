@@ -65,13 +65,23 @@ _ORDER = ("acceptance", "faults", "fuzz", "integration", "contract", "property",
 """The folders of tests, those with the longest files first: at the end of a run no worker waits for another's file."""
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort the tests by folder; within a folder the random order stays."""
-    root = Path(__file__).parent
+    """Sort the tests by folder, and a file's tests of each system or deployment behind its others.
 
-    def place(item: pytest.Item) -> int:
+    The last system of a file stays in force until the file ends: a test behind it that names none would run on it.
+    Otherwise the random order stays.
+    """
+    root = Path(__file__).parent
+    first: dict[Path, int] = {}
+    for number, item in enumerate(items):
+        first.setdefault(item.path, number)
+
+    def place(item: pytest.Item) -> tuple[int, int, bool]:
         folder = item.path.relative_to(root).parts[0] if item.path.is_relative_to(root) else ""
-        return _ORDER.index(folder) if folder in _ORDER else len(_ORDER)
+        names = getattr(item, "fixturenames", ())
+        on_each = "each_system" in names or "each_deployment" in names
+        return _ORDER.index(folder) if folder in _ORDER else len(_ORDER), first[item.path], on_each
 
     items.sort(key=place)
 

@@ -84,8 +84,9 @@ class Statements:
                 return [cursor.fetchall() for cursor in cursors]
 
     def each(self, name: str, params: Params = ()) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows that a statement selects, reading each on demand."""
-        yield from self._database.execute_sql(self._sql[name], params)
+        """Yield the rows that a statement selects, reading each on demand; may be left before its end."""
+        for row in self._database.execute_sql(self._sql[name], params):  # noqa: UP028 -- would close the cursor
+            yield row
 
     def execute(self, name: str, params: Params = ()) -> int:
         """Execute a statement that changes rows; return how many it changed."""

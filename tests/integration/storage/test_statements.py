@@ -25,7 +25,7 @@ from manager.domain.agents.agent import (
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.engine.batch import Changes
 from manager.storage import tables
-from manager.storage.statements import SQL, load_statements
+from manager.storage.statements import SQL, Statements, load_statements
 from manager.storage.store import PeeweeStore
 from tests.support.migrated_store import open_migrated
 from tests.support.postgresql import Postgresql
@@ -50,6 +50,18 @@ def postgresql_reader(postgresql_cluster: Postgresql) -> Iterator[Connection[Any
     with psycopg.connect(address.url, autocommit=True) as connection:
         yield connection
     postgresql_cluster.drop(address)
+
+
+def _agent() -> Agent:
+    host = Host("a", "os", "arch", "v", "site", ("t",), ("192.0.2.1",), ("192.0.2.2",), "192.0.2.3")
+    return Agent(
+        number=7, agent_id="ag-1", organization_id="acme", host=host, credential=credential_of(bytes(32)),
+        token_id="tok", door=Door.HTTP, registered_at=1.0, state=State.STALE, state_since=2.0,
+        reason=Reason.SILENCE, session=3, heartbeat_sequence=4, last_heartbeat=5.0, clock=ClockOffset(6.0, 7.0, 8),
+        stamp=RegistrationStamp(9.0, b"digest", b"reply"),
+        vitals=Vitals(10.0, 11.0, 12.0, "mode", 13, 14, 15, 16, 17, 18),
+        in_force=InForce(19, "digest", "state", "error", 20, 21.0, 21.0),
+    )  # fmt: skip
 
 
 def named_in_code(system: str) -> set[str]:
@@ -95,17 +107,19 @@ def test_sqlite_prepares_each_statement(database: Database, name: str) -> None:
     assert database.execute_sql(f"EXPLAIN {sql}", params).fetchall()
 
 
+def test_rows_that_nobody_read_to_the_end_outlive_their_database(database: Database) -> None:
+    """An iterator that is left, and collected once the database is closed, ends without an error."""
+    store = PeeweeStore(database, bytes(32))
+    store.commit(Changes(agents={"ag-1": _agent()}))
+    rows = Statements(database).each("agents.load")
+    assert next(rows)
+    database.close()
+    rows.close()  # type: ignore[attr-defined]
+
+
 def test_an_agent_comes_back_as_it_was_written(database: Database) -> None:
     """Every column of an agent's row has its place, in the insert, in the update and in the load."""
-    host = Host("a", "os", "arch", "v", "site", ("t",), ("192.0.2.1",), ("192.0.2.2",), "192.0.2.3")
-    agent = Agent(
-        number=7, agent_id="ag-1", organization_id="acme", host=host, credential=credential_of(bytes(32)),
-        token_id="tok", door=Door.HTTP, registered_at=1.0, state=State.STALE, state_since=2.0,
-        reason=Reason.SILENCE, session=3, heartbeat_sequence=4, last_heartbeat=5.0, clock=ClockOffset(6.0, 7.0, 8),
-        stamp=RegistrationStamp(9.0, b"digest", b"reply"),
-        vitals=Vitals(10.0, 11.0, 12.0, "mode", 13, 14, 15, 16, 17, 18),
-        in_force=InForce(19, "digest", "state", "error", 20, 21.0, 21.0),
-    )  # fmt: skip
+    agent = _agent()
     store = PeeweeStore(database, bytes(32))
     store.commit(Changes(agents={"ag-1": replace(agent, session=1, vitals=Vitals())}))
     store.commit(Changes(agents={"ag-1": agent}))
