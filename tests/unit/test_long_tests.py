@@ -27,7 +27,7 @@ def tests_of_both_kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _run(directory: Path, *arguments: str, ci: str = "") -> list[str]:
     words = ["-p", "tests.support.long_tests", "-p", "xdist", "-p", "no:cacheprovider", "-vv", *arguments]
-    environment = {"CI": ci, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    environment = {"CI": ci, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
     ended = subprocess.run(  # noqa: S603 -- the tests' own runner
         [sys.executable, "-m", "pytest", *words],
         cwd=directory, env={**os.environ, **environment}, check=True, capture_output=True, text=True,
@@ -92,7 +92,7 @@ def test_each_long_file_names_a_shorter_one_that_every_run_has() -> None:
 def test_the_suite_obeys(ci: str, expected: int) -> None:
     """A folder's collection by the suite's own configuration has its long test where CI is true, and else not."""
     words = ["--collect-only", "-q", "-n", "0", "-p", "no:cacheprovider", "tests/faults/"]
-    environment = {**os.environ, "CI": ci}
+    environment = {**os.environ, "CI": ci, "PYTEST_ADDOPTS": ""}
     ended = subprocess.run(  # noqa: S603 -- the tests' own runner
         [sys.executable, "-m", "pytest", *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
