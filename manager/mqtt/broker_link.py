@@ -14,23 +14,21 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from manager.backoff import Backoff
-from manager.domain.ingest.topics import ALL, OF_THE_LEADER, WORKER_LIFE, Filters, resolve_received, unwanted
+from manager.domain.ingest.topics import ALL, OF_THE_LEADER, Filters, ReceivedTopics, unwanted
 from manager.domain.instant import Instant
 from manager.engine.batch import Publication
 from manager.engine.inbox import Inbound, Inbox
 from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.connect_attempt import ConnectAttempt, certificate_end
 from manager.mqtt.paho_client import NOT_LEADING, BufferedClient
-from manager.mqtt.retained_cleanup import REGISTRATIONS, RetainedCleanup, is_left_behind
-from schemas.errors import TopicError
+from manager.mqtt.retained_cleanup import REGISTRATIONS, RetainedCleanup
 from schemas.limits import MIB
-from schemas.topics import PREFIX, REGISTRATION, Role, Topic
+from schemas.topics import REGISTRATION
 
 log = structlog.get_logger(__name__)
 
 _FAILURE = 128
 _MAX_MID = 0x10000
-_TOPIC_CACHE = 65_536
 
 _CHUNKS = 256
 """The maximum number of chunks read from the socket between two batches: 64 MiB."""
@@ -126,7 +124,7 @@ class BrokerLink:
         self._tls = tls
         self._other_topics = {topic.encode(): handler for topic, handler in (other_topics or {}).items()}
         self._before_connect = before_connect
-        self._cleanup = RetainedCleanup(cleared_filter, self._settings.clear_every)
+        self.cleanup = RetainedCleanup(cleared_filter, self._settings.clear_every)
         self._client: BufferedClient | None = None
         self._attempt: ConnectAttempt | None = None
         self._generation = 0
@@ -134,15 +132,13 @@ class BrokerLink:
         self._fresh = True
         self._next_attempt = self._next_misc = self._answer_due = self._polled_at = 0.0
         self._now = clock()
-        self._topics: dict[bytes, tuple[Topic, str, str]] = {}
+        self._topics = ReceivedTopics()
         self._inbox: Inbox | None = None
         self._listener: ConnectionListener | None = None
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
         self.unknown_topics = 0
-        self.cleared = 0
-        """Retained messages cleared from registration topics."""
         self.last_error: str | None = None
         self.peer_expires_at: float | None = None
         """The expiry of the broker's certificate, in seconds since 1970; None before the first TLS connection."""
@@ -195,7 +191,7 @@ class BrokerLink:
                 self._next_misc = self._now.monotonic + 1.0
                 client.check_keep_alive(reading=self._has_room())
                 if self._ready:
-                    self._cleanup.tick(client, self._now.monotonic)
+                    self.cleanup.tick(client, self._now.monotonic)
                 if not self._ready and self._now.monotonic >= self._answer_due:
                     self._lost(client, "the broker does not answer the manager's CONNECT or SUBSCRIBE")
         except OSError as error:
@@ -348,7 +344,7 @@ class BrokerLink:
 
     def _deliver(self, topic: bytes, payload: bytes, mid: int, retained: bool) -> None:
         """Add a message to the inbox."""
-        known = self._topics.get(topic) or self._resolve(topic)
+        known = self._topics[topic]
         if known is None or (known[0] is REGISTRATION and (retained or not payload)):
             self._handle_other(topic, payload, retained)
             if mid and self._client is not None:
@@ -359,33 +355,14 @@ class BrokerLink:
             self._inbox.put(Inbound(row, identifier, below_root, payload, handle), self._now.monotonic)
 
     def _handle_other(self, topic: bytes, payload: bytes, retained: bool) -> None:
-        """Handle a message that is not for the engine; clear retained messages on registration topics unread.
-
-        A client that is waiting for its reply registers again.
-        """
+        """Handle a message that is not for the engine."""
         handler = self._other_topics.get(topic)
         if handler is not None:
             handler(payload)
         elif not topic.startswith(REGISTRATIONS):
             self.unknown_topics += 1
-        elif is_left_behind(topic, payload, retained):
-            self.cleared += 1
-            with contextlib.suppress(UnicodeDecodeError):
-                self.publish(Publication(topic.decode(), b"", retained=True))
-
-    def _resolve(self, topic: bytes) -> tuple[Topic, str, str] | None:
-        """Return a topic's entry in the topic table, cached."""
-        try:
-            text = topic.decode()
-            row, identifier = resolve_received(text)
-        except (TopicError, UnicodeDecodeError):
-            return None
-        if identifier is None or (row.publisher is Role.MANAGER and row is not WORKER_LIFE):
-            return None
-        if len(self._topics) >= _TOPIC_CACHE:
-            self._topics.clear()
-        known = self._topics[topic] = (row, identifier, text[len(PREFIX) :])
-        return known
+        elif (left_behind := self.cleanup.cleared_topic(topic, payload, retained)) is not None:
+            self.publish(Publication(left_behind, b"", retained=True))
 
     def _on_connect(
         self, client: Any, _data: Any, flags: ConnectFlags, code: ReasonCode, _properties: Properties | None
@@ -403,7 +380,7 @@ class BrokerLink:
             self._serve(client)
 
     def _on_subscribe(self, client: Any, _data: Any, mid: int, codes: list[ReasonCode], _properties: Any) -> None:
-        if self._cleanup.subscribed(client, mid):
+        if self.cleanup.subscribed(client, mid):
             return
         refused = [topic for (topic, _), code in zip(self._asked, codes, strict=False) if code.value >= _FAILURE]
         if refused:
@@ -418,8 +395,8 @@ class BrokerLink:
     def _serve(self, client: BufferedClient) -> None:
         """Begin: the broker is connected, and the subscriptions are in force."""
         self._ready = True
-        self._cleanup.reset()
-        self._cleanup.tick(client, self._now.monotonic)
+        self.cleanup.reset()
+        self.cleanup.tick(client, self._now.monotonic)
         self._backoff.reset()
         self.last_error = None
         log.info("broker_connected", broker=str(self.address), fresh=self._fresh)

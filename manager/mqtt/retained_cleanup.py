@@ -22,6 +22,8 @@ class RetainedCleanup:
         self._interval = interval
         self._next = 0.0
         self._mid: int | None = None
+        self.cleared = 0
+        """Retained messages cleared from registration topics."""
 
     def reset(self) -> None:
         """Reset the state for a new connection."""
@@ -41,10 +43,16 @@ class RetainedCleanup:
         client.unsubscribe(self._filter)
         return True
 
+    def cleared_topic(self, topic: bytes, payload: bytes, retained: bool) -> str | None:
+        """Count a message on a registration topic that is or may be retained; return the topic to clear, or None.
 
-def is_left_behind(topic: bytes, payload: bytes, retained: bool) -> bool:
-    """Return whether a message on a registration topic must be cleared, because the message is or may be retained.
-
-    The retain flag of a live message is not visible to subscribers. An empty payload is the echo of a clearing.
-    """
-    return bool(payload) and (retained or b"/" not in topic[len(REGISTRATIONS) :])
+        The retain flag of a live message is not visible to subscribers. An empty payload is the echo of a clearing. The
+        message stays unread: a client that is waiting for its reply registers again.
+        """
+        if not payload or not (retained or b"/" not in topic[len(REGISTRATIONS) :]):
+            return None
+        self.cleared += 1
+        try:
+            return topic.decode()
+        except UnicodeDecodeError:
+            return None

@@ -28,9 +28,9 @@ from manager.broker.embedded_broker import EmbeddedBroker
 from manager.broker.errors import BrokerStartError
 from manager.broker.hardened_broker import HardenedBroker
 from manager.broker.limits import BrokerLimits
+from manager.domain.ingest.topics import ReceivedTopics
 from manager.errors import SetupError
 from manager.mqtt.broker_address import BrokerAddress
-from manager.mqtt.broker_link import BrokerLink
 from manager.mqtt.paho_client import BufferedClient
 from manager.provisioning.dynamic_security import DynamicSecurity
 from manager.provisioning.logins import FleetLogins
@@ -110,9 +110,7 @@ def _client_stream(place: Place, data: bytes) -> None:
 
 
 def _door_topic(_place: Place, data: bytes) -> None:
-    door = BrokerLink.__new__(BrokerLink)  # without a broker: a topic is looked up in the table and nowhere else
-    door._topics = {}
-    known = door._resolve(data)
+    known = ReceivedTopics()[data]
     assert known is None or topics.PREFIX + known[2] == data.decode()
 
 

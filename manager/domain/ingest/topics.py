@@ -73,3 +73,27 @@ def resolve_received(topic: str) -> tuple[Topic, str | None]:
             return WORKER_LIFE, identifier
         raise TopicError("no topic of an ingest worker")
     return resolve(topic)
+
+
+_MOST_KNOWN = 65_536
+
+
+class ReceivedTopics(dict[bytes, tuple[Topic, str, str] | None]):
+    """Topics as they arrive, each with its row, the id in it, and the topic below the root; None for one of no client.
+
+    An entry is made when it is first asked for. Topics of no client are not kept.
+    """
+
+    def __missing__(self, topic: bytes) -> tuple[Topic, str, str] | None:
+        """Return the entry of a topic that is not known yet."""
+        try:
+            text = topic.decode()
+            row, identifier = resolve_received(text)
+        except (TopicError, UnicodeDecodeError):
+            return None
+        if identifier is None or (row.publisher is Role.MANAGER and row is not WORKER_LIFE):
+            return None
+        if len(self) >= _MOST_KNOWN:
+            self.clear()
+        known = self[topic] = (row, identifier, text[len(PREFIX) :])
+        return known

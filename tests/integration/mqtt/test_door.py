@@ -238,7 +238,7 @@ def test_what_was_left_on_registration_topics_is_cleared_unread(mosquitto: Mosqu
         client.publish(topics.REGISTRATION.address(client_id), b"left behind", retain=True)
         client.publish(stray, b"left behind", retain=True)
         with door_bench(mosquitto.port) as bench:
-            bench.until(lambda: bench.door.cleared == 2)
+            bench.until(lambda: bench.door.cleanup.cleared == 2)
             bench.confirmed(Publication(PRESENCE, b"behind the clearing"))
             client.publish(topics.REGISTRATION.address(client_id), b"now", retain=True)
             (live,) = bench.take(1)
@@ -246,10 +246,10 @@ def test_what_was_left_on_registration_topics_is_cleared_unread(mosquitto: Mosqu
             bench.door.acknowledge([live.handle])
             bench.confirmed(Publication(PRESENCE, b"behind the acknowledgement"))
         with door_bench(mosquitto.port) as bench:
-            bench.until(lambda: bench.door.cleared == 1)  # the one that was answered, and is retained still
+            bench.until(lambda: bench.door.cleanup.cleared == 1)  # the one that was answered, and is retained still
             client.publish(THREATS, b"behind them")
             assert bench.payloads(1) == [b"behind them"]
-            assert bench.door.cleared == 1
+            assert bench.door.cleanup.cleared == 1
 
 
 def test_topics_that_nobody_knows_are_passed_over(mosquitto: Mosquitto) -> None:

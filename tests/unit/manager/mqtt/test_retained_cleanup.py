@@ -2,7 +2,7 @@
 
 import pytest
 
-from manager.mqtt.retained_cleanup import RetainedCleanup, is_left_behind
+from manager.mqtt.retained_cleanup import RetainedCleanup
 
 FILTER = "panguard/v1/registration/#"
 
@@ -64,4 +64,6 @@ def test_only_what_is_or_may_be_retained_is_cleared(
     below: bytes, payload: bytes, retained: bool, cleared: bool
 ) -> None:
     """A live reply of the manager's own is not cleared, or the client that waits for it would get an empty message."""
-    assert is_left_behind(b"panguard/v1/registration/" + below, payload, retained) is cleared
+    cleanup, topic = RetainedCleanup(None, 1.0), b"panguard/v1/registration/" + below
+    assert cleanup.cleared_topic(topic, payload, retained) == (topic.decode() if cleared else None)
+    assert cleanup.cleared == cleared
