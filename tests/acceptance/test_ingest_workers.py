@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.group_services import broker, cluster
 from tests.support.mosquitto import Mosquitto
 from tests.support.postgresql import Postgresql
 from tests.support.processes import GuardProcess, ManagerProcess
@@ -21,18 +22,7 @@ pytestmark = [
     pytest.mark.mosquitto,
 ]
 
-
-@pytest.fixture
-def cluster() -> Iterator[Postgresql]:
-    """Provide a durable cluster of this test's own."""
-    with Postgresql() as postgresql:
-        yield postgresql
-
-
-@pytest.fixture
-def broker() -> Iterator[Mosquitto]:
-    with Mosquitto() as mosquitto:
-        yield mosquitto
+__all__ = ["broker", "cluster"]
 
 
 class Group:

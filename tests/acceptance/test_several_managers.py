@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.integration.mqtt.door_bench import peer
+from tests.support.group_services import broker, cluster
 from tests.support.mosquitto import Mosquitto
 from tests.support.postgresql import Postgresql
 from tests.support.processes import GuardProcess, ManagerProcess
@@ -33,6 +34,8 @@ pytestmark = [
     pytest.mark.postgresql,
     pytest.mark.mosquitto,
 ]
+
+__all__ = ["broker", "cluster"]
 
 
 AGENTS = 300
@@ -59,19 +62,6 @@ def set_threshold(manager: ManagerProcess, value: int, *, taken: bool = True) ->
             assert not taken
             return
     assert (answer.status_code == httpx2.codes.OK) == taken
-
-
-@pytest.fixture
-def cluster() -> Iterator[Postgresql]:
-    """Provide a durable cluster of this test's own."""
-    with Postgresql() as postgresql:
-        yield postgresql
-
-
-@pytest.fixture
-def broker() -> Iterator[Mosquitto]:
-    with Mosquitto() as mosquitto:
-        yield mosquitto
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from tests.acceptance.test_several_managers import command
-from tests.acceptance.test_worker_http import Group, HttpAgent, broker, cluster
+from tests.acceptance.test_worker_http import Group, HttpAgent
+from tests.support.group_services import broker, cluster
 from tests.support.mosquitto import Mosquitto
 from tests.support.postgresql import Postgresql
 from tests.support.several_managers import leads, role, stands_by

@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.support.group_services import broker, cluster
 from tests.support.mosquitto import Mosquitto
 from tests.support.postgresql import Postgresql
 from tests.support.processes import ManagerProcess
@@ -23,21 +24,10 @@ pytestmark = [
     pytest.mark.mosquitto,
 ]
 
+__all__ = ["broker", "cluster"]
+
 ATTACKER = "203.0.113.7"
 STALE_AFTER = 15
-
-
-@pytest.fixture
-def cluster() -> Iterator[Postgresql]:
-    """Provide a durable cluster of this test's own."""
-    with Postgresql() as postgresql:
-        yield postgresql
-
-
-@pytest.fixture
-def broker() -> Iterator[Mosquitto]:
-    with Mosquitto() as mosquitto:
-        yield mosquitto
 
 
 class Group:

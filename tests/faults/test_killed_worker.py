@@ -11,12 +11,15 @@ import pytest
 from simulate import Simulation
 from tests.integration.simulate.plans import assert_even, plan
 from tests.support.ended_worker import POINT_FILE, POINTS
+from tests.support.group_services import broker, cluster
 from tests.support.mosquitto import Mosquitto
 from tests.support.postgresql import Postgresql
 from tests.support.several_managers import DatabaseManagers, leads, role
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.mosquitto]
+
+__all__ = ["broker", "cluster"]
 
 _NEVER = 1_000_000
 _TWICE = """
@@ -32,19 +35,6 @@ _MISSED = """
 SELECT source_ip FROM threat WHERE NOT EXISTS (SELECT FROM incident WHERE kind = 'source_ip' AND value = source_ip)
 GROUP BY source_ip HAVING count(DISTINCT agent_number) > 1
 """
-
-
-@pytest.fixture
-def cluster() -> Iterator[Postgresql]:
-    """Provide a durable cluster of this test's own."""
-    with Postgresql() as postgresql:
-        yield postgresql
-
-
-@pytest.fixture
-def broker() -> Iterator[Mosquitto]:
-    with Mosquitto() as mosquitto:
-        yield mosquitto
 
 
 class Group:
