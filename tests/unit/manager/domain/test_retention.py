@@ -1,7 +1,9 @@
 """Retention: trust in the clock, the limit on deletions in an hour, and times of receipt that cannot be right."""
 
 from math import ceil
+from statistics import median
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +41,43 @@ def test_agents_that_disagree_do_not_confirm_it() -> None:
             trust.observe(name, WALL + off, at(0))
         assert trust.is_trusted(at(0)) is trusted
         assert trust.difference() == (None if trusted else off)
+
+
+OFFSETS = st.lists(st.floats(-1200, 1200), max_size=60)
+
+
+@given(OFFSETS, st.lists(st.integers(0, 59), max_size=20))
+def test_the_median_of_each_agents_newest_message_decides(offsets: list[float], again: list[int]) -> None:
+    """An agent counts once, however often it sends."""
+    trust, newest = started(), {}
+    for name in [*range(len(offsets)), *(each % len(offsets) for each in again if offsets)]:
+        newest[name] = offsets[name] - len(newest)
+        trust.observe(str(name), WALL + newest[name], at(0))
+    agreed = len(newest) >= 3 and abs(median(newest.values())) <= 600
+    assert trust.is_trusted(at(0)) is agreed
+
+
+@pytest.mark.parametrize(("wrong_percent", "trusted"), [(45, True), (55, False)])
+def test_a_sample_of_a_large_fleet_confirms_the_clock(wrong_percent: int, trusted: bool) -> None:
+    """However many agents there are, two thousand clocks are compared at most: the work of a step has a bound."""
+    trust = started()
+    for number in range(100_000):
+        off = 2 * DAY if number % 100 < wrong_percent else 1.0
+        trust.observe(f"ag-{number:016x}", WALL + off, at(0))
+    assert 1_000 <= trust.witnesses <= 2_000
+    assert trust.is_trusted(at(0)) is trusted
+    assert trust.difference() == (None if trusted else 2 * DAY)
+
+
+def test_after_a_step_all_agents_are_drawn_anew() -> None:
+    """The sample of a fleet that was large before does not keep three agents from confirming the clock."""
+    trust = started()
+    for number in range(5_000):
+        trust.observe(str(number), WALL - 2 * DAY, at(0))
+    for name in ("a", "b", "c"):
+        trust.observe(name, WALL + 2 * DAY, at(0, 2 * DAY))
+    assert trust.witnesses == 3
+    assert trust.is_trusted(at(0, 2 * DAY))
 
 
 def test_a_day_of_running_or_an_operator_makes_it_trusted() -> None:
