@@ -166,8 +166,9 @@ class BeatingFleet:
         self.figures = Figures(count, time.perf_counter() - began, time.process_time() - cpu)
         self.figures.memory, self.figures.traced = self._memory()
         self.agents = list(self._fleet.registry.agents.values())
-        self.engine.http_door_opened(now)
-        self.engine.connected(now, fresh=False)
+        opened = clock.read()
+        self.engine.http_door_opened(opened)
+        self.engine.connected(opened, fresh=False)
 
     def beat(self, seconds: float, feed: "Feed | None" = None) -> None:
         """Have every agent beat each 30 s in real time, as fast as the engine takes it, and measure.

@@ -34,9 +34,9 @@ class ClockTrust:
     sending times of three agents or more agrees with it within ten minutes; an operator accepts it; the manager has run
     for 24 hours. The first call of any method is the start.
 
-    Of a large fleet the agents of a random sample are compared: sorting a million times would delay every receipt. Their
-    ids draw them, which the manager makes, so that an agent cannot get itself drawn. With each halving the sample keeps
-    the agents of which one more bit of the id's hash is zero.
+    Of a large fleet a sample is compared, because sorting the times of a million agents would delay every receipt. The
+    manager makes the ids that draw it, so no agent can get itself drawn. A sample that is halved keeps the agents of
+    which one more bit of the id's hash is zero.
     """
 
     def __init__(self) -> None:

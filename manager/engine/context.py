@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from manager.domain.agents.agent import STAMP_IN_STORE, Agent, RegistrationStamp, lasting_values
+from manager.domain.agents.agent import STAMP_IN_STORE, Agent, RegistrationStamp
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.agents.registry import cap_stamp
 from manager.domain.correlation.reports import is_late
@@ -18,6 +18,7 @@ from manager.engine.policies.blocklist_messages import BlocklistMessages
 from manager.engine.policies.queue import PolicyQueue
 from manager.engine.policies.signed_policy import PolicySerializer
 from manager.engine.ports import Archive
+from manager.engine.unwritten import Unwritten
 from schemas.fast_heartbeats import AnyHeartbeat
 from schemas.fast_http_heartbeats import AnyHttpHeartbeat
 from schemas.fast_threats import AnyReport
@@ -88,34 +89,6 @@ class Submission:
     def refuse(self, index: int | None, reason: str) -> None:
         """Refuse the whole submission because of one report."""
         self.refused, self.refusal = index, reason
-
-
-@dataclass(slots=True)
-class Unwritten:
-    """Agents whose changes are written some seconds later, by number."""
-
-    records: dict[int, Agent] = field(default_factory=dict)
-    """Those of which any value may have changed."""
-    stated: dict[int, Agent] = field(default_factory=dict)
-    """Those that stated something else than before."""
-    vitals: dict[int, Agent] = field(default_factory=dict)
-    """Those whose vitals or counts changed."""
-    heard: set[int] = field(default_factory=set)
-    """The numbers of those that sent a heartbeat."""
-
-    def record(self, agent: Agent) -> None:
-        """Have an agent's whole record written."""
-        self.records[agent.number] = agent
-
-    def heartbeat(self, agent: Agent, before: tuple[object, ...]) -> None:
-        """Have a heartbeat's values written; of the `lasting_values` only what differs from those before it."""
-        number = agent.number
-        self.vitals[number] = agent
-        self.heard.add(number)
-        after = lasting_values(agent)
-        if after != before:
-            kind = self.stated if after[0] is before[0] else self.records  # the host is the first
-            kind[number] = agent
 
 
 @dataclass(slots=True)

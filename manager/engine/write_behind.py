@@ -1,21 +1,19 @@
 """Write-behind: writes agents' records, vitals and published policies some seconds after they changed, in steps."""
 
 import sys
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
-from manager.domain.agents.agent import Agent
 from manager.domain.agents.vitals_history import sample_of
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.engine.batch import Batch
-from manager.engine.context import Context, Unwritten
+from manager.engine.context import Context
 from manager.engine.fleet import Fleet
+from manager.engine.unwritten import HEARD, Unwritten
 
 ROWS = 1000
 """The maximum number of rows that one step writes, so that no receipt waits long for the commit."""
-
-_T = TypeVar("_T")
 
 
 class WriteBehind:
@@ -31,16 +29,12 @@ class WriteBehind:
         self._unwritten_policies: dict[str, EffectivePolicy] = {}
         self._revision_changed = False
         self._next = 0.0
-        self._records: list[Agent] = []
-        self._stated: list[Agent] = []
-        self._vitals: list[Agent] = []
-        self._heard: set[int] = set()
-        self._policies: list[EffectivePolicy] = []
-
-    @property
-    def has_work(self) -> bool:
-        """Whether a part of what was collected is not in a batch yet."""
-        return bool(self._records or self._stated or self._vitals or self._policies)
+        self._records: Iterator[tuple[int, int]] = iter(())
+        self._stated: Iterator[tuple[int, int]] = iter(())
+        self._vitals: Iterator[tuple[int, int]] = iter(())
+        self._policies: Iterator[EffectivePolicy] = iter(())
+        self.has_work = False
+        """Whether a part of what was collected may not be in a batch yet."""
 
     def add_policy(self, policy: EffectivePolicy) -> None:
         """Add a policy of which only `published` changed."""
@@ -67,12 +61,16 @@ class WriteBehind:
         self._write(context.batch, sys.maxsize)
 
     def _collect(self, batch: Batch) -> None:
-        """Take over what changed; in the order of the rows, so that rows beside each other are written together."""
+        """Take over what changed; in the order of the rows, so that rows beside each other are written together.
+
+        A million agents may have changed, so nothing is done here for each of them.
+        """
         unwritten = self.unwritten
-        self._records, self._stated = _in_order(unwritten.records), _in_order(unwritten.stated)
-        self._vitals, self._heard, unwritten.heard = _in_order(unwritten.vitals), unwritten.heard, set()
-        self._policies = list(self._unwritten_policies.values())
-        self._unwritten_policies.clear()
+        self._records, self._stated, self._vitals = (
+            unwritten.records.take(), unwritten.stated.take(), unwritten.vitals.take(),
+        )  # fmt: skip
+        self._policies, self._unwritten_policies = iter(self._unwritten_policies.values()), {}
+        self.has_work = True
         batch.changes.meta.update(self._fleet.retained_clearing.changed_value())
         if self._revision_changed:
             self._revision_changed = False
@@ -80,33 +78,20 @@ class WriteBehind:
 
     def _write(self, batch: Batch, rows: int) -> None:
         """Add rows of agents and policies that are still in the fleet."""
-        registered = self._fleet.registry.agents
-        records = _take(self._records, rows)
-        stated = _take(self._stated, rows - len(records))
-        vitals = _take(self._vitals, rows - len(records) - len(stated))
-        left = rows - len(records) - len(stated) - len(vitals)
-        for agents, save in ((records, batch.save), (stated, batch.save_stated), (vitals, batch.save_vitals)):
-            for agent in agents:
-                if registered.get(agent.agent_id) is agent:
+        find, left = self._fleet.registry.find_by_number, rows
+        for numbers, save in ((self._records, batch.save), (self._stated, batch.save_stated)):
+            for number, _ in islice(numbers, left):
+                left -= 1
+                if (agent := find(number)) is not None:
                     save(agent)
-        samples = [sample_of(agent) for agent in vitals if agent.number in self._heard]
-        batch.changes.vitals_history += [sample for sample in samples if sample is not None]
-        for policy in _take(self._policies, left):
+        for number, mark in islice(self._vitals, left):
+            left -= 1
+            if (agent := find(number)) is not None:
+                batch.save_vitals(agent)
+                if mark == HEARD and (sample := sample_of(agent)) is not None:
+                    batch.changes.vitals_history.append(sample)
+        for policy in islice(self._policies, left):
+            left -= 1
             if policy.agent_id in self._fleet.policies.effective:
                 batch.save_policy(policy)
-
-
-def _in_order(agents: dict[int, Agent]) -> list[Agent]:
-    """Empty a mapping by number, and return its agents with the lowest number last."""
-    ordered = [agents[number] for number in sorted(agents, reverse=True)]
-    agents.clear()
-    return ordered
-
-
-def _take(items: list[_T], most: int) -> list[_T]:
-    """Remove and return the last items, the last one first."""
-    start = max(0, len(items) - most)
-    taken = items[start:]
-    del items[start:]
-    taken.reverse()
-    return taken
+        self.has_work = left == 0

@@ -211,7 +211,7 @@ def record_handed_over(context: Context, agent: Agent, heartbeat: AnyHttpHeartbe
         _take_heartbeat(context, agent, heartbeat, received)
     elif heartbeat.events_processed is not None and heartbeat.events_total is None:
         agent.vitals.count_events(heartbeat.events_processed, None)
-        context.unwritten.vitals[agent.number] = agent
+        context.unwritten.vitals.add(agent.number)
 
 
 def _take_heartbeat(context: Context, agent: Agent, heartbeat: AnyHttpHeartbeat, received: Instant) -> None:
@@ -291,7 +291,7 @@ def poll_policy(context: Context, request: PollPolicy) -> AgentPolicy:
     if len(request.versions) == 1:
         _record_policy_in_force(context, agent, request.versions[0], None)
         _record_acceptance(context, agent)
-        context.unwritten.stated[agent.number] = agent
+        context.unwritten.stated.add(agent.number)
     version = merged_version(context, agent)
     if version in request.versions:
         digest = context.fleet.policies.effective[agent.agent_id].resolved.digest

@@ -98,7 +98,7 @@ def on_policy_applied(context: Context, agent: Agent, message: PolicyApplied, _p
     at, _ = agent.clock.event_time(message.sent_at.timestamp(), context.batch.now.wall)
     if message.enforced is not None and at >= agent.in_force.reported_at:
         condition.record_enforced(context, agent, message.enforced)
-        context.unwritten.stated[agent.number] = agent
+        context.unwritten.stated.add(agent.number)
     if not agent.in_force.update_if_newer(message.version, message.digest, message.state, message.error, at):
         context.fleet.counters["policy_words_ignored"] += 1
         return

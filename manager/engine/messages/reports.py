@@ -256,7 +256,7 @@ def _count_for_agent(context: Context, received: ReceivedReport) -> None:
     if not vitals.counts_stated:
         vitals.threats_detected += 1
         vitals.actions_executed += is_executed(received.report.response)
-        context.unwritten.vitals[received.agent.number] = received.agent
+        context.unwritten.vitals.add(received.agent.number)
 
 
 def _decide_one(
