@@ -173,7 +173,7 @@ class Engine:
     def has_work(self) -> bool:
         """Whether a step has work to do now."""
         held = self.inbox.registrations if self._registration_throttle.is_held else 0
-        waits = len(self.inbox) > held or self.stored_elsewhere.has_work
+        waits = len(self.inbox) > held or self.stored_elsewhere.has_work or self.fleet.liveness.is_behind
         return waits or self._policies.has_work or self._write_behind.has_work
 
     @property

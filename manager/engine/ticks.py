@@ -49,9 +49,9 @@ _DISAGREES = f"nothing is pruned: the clock is {{minutes}} minutes off the agent
 
 
 class Periodic:
-    """Runs a tick at a fixed interval, in seconds."""
+    """Runs a tick at a fixed interval, in seconds; a tick that returns True runs again with the next batch."""
 
-    def __init__(self, interval: float, tick: Tick) -> None:
+    def __init__(self, interval: float, tick: Callable[[Context, Instant], bool | None]) -> None:
         self._interval = interval
         self._tick = tick
         self._next = 0.0
@@ -60,7 +60,8 @@ class Periodic:
         """Run the tick if it is due."""
         if now.monotonic >= self._next:
             self._next = now.monotonic + self._interval
-            self._tick(context, now)
+            if self._tick(context, now):
+                self.run_next()
 
     def run_next(self) -> None:
         """Make the tick due at once."""
@@ -102,17 +103,18 @@ def _pause_doors(liveness: Liveness) -> None:
         liveness.pause_door(door)
 
 
-def look_for_silence(context: Context, now: Instant) -> None:
-    """Look at the agents of which it is time, so that a sweep finds few to look at."""
-    context.fleet.liveness.turn(context.fleet.registry.agents, now)
+def look_for_silence(context: Context, now: Instant) -> bool:
+    """Look at the agents of which it is time, so that a sweep finds few to look at; return whether it is of more."""
+    return context.fleet.liveness.turn(context.fleet.registry.agents, now)
 
 
-def sweep(context: Context, now: Instant) -> None:
-    """Mark silent agents as stale, and check for held-back reports."""
+def sweep(context: Context, now: Instant) -> bool:
+    """Mark silent agents as stale, and check for held-back reports; return whether more may be silent."""
     fleet = context.fleet
     for transition in fleet.liveness.mark_stale(fleet.registry.agents, now):
         context.batch.transition(transition)
     held_back.check(context)
+    return fleet.liveness.is_behind
 
 
 def record_access(context: Context, now: Instant) -> None:

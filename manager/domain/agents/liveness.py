@@ -7,6 +7,7 @@ the store could not commit, does not count.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
+from math import ceil
 from operator import attrgetter
 
 from manager.domain.agents.agent import Agent, Door, Reason, State
@@ -14,6 +15,12 @@ from manager.domain.instant import Instant
 
 _ROUNDING = 1e-6
 """Seconds; an agent whose time is a full second is in the slot before it."""
+
+LOOKS = 4000
+"""The maximum number of agents that are looked at in one call: a third of a fleet may be due in the same second."""
+
+LOSSES = 300
+"""The maximum number of agents that become stale in one call; each is a row of its own with events and history."""
 
 
 class SilenceWheel:
@@ -32,13 +39,25 @@ class SilenceWheel:
     def spread(self, agents: list[Agent], first: float, last: float) -> None:
         """Have agents looked at between two times, about as many in each second."""
         seconds = max(1, int(last - first))
-        for second in range(seconds):
-            self._slots.setdefault(int(first) + second, []).extend(agents[second::seconds])
+        share = ceil(len(agents) / seconds)
+        for second in range(seconds):  # consecutive ones, which lie beside each other in memory
+            self._slots.setdefault(int(first) + second, []).extend(agents[second * share : (second + 1) * share])
 
-    def take(self, now: float) -> list[Agent]:
-        """Remove and return the agents whose slots have come."""
-        due = sorted(slot for slot in self._slots if slot <= now)
-        return [agent for slot in due for agent in self._slots.pop(slot)]
+    def take(self, now: float, most: int) -> list[Agent]:
+        """Remove and return agents whose slots have come, the earliest first, at most this number."""
+        taken: list[Agent] = []
+        for slot in sorted(slot for slot in self._slots if slot <= now):
+            agents, start = self._slots[slot], max(0, len(self._slots[slot]) - most + len(taken))
+            taken += agents[start:]
+            if start:
+                del agents[start:]
+                break
+            del self._slots[slot]
+        return taken
+
+    def is_due(self, now: float) -> bool:
+        """Return whether `take` would return an agent."""
+        return any(slot <= now for slot in self._slots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +99,10 @@ class Liveness:
         self._loaded: list[Agent] = []
         self._silent: list[Agent] = []
         """Agents that were silent for nearly too long, or longer, when the wheel came to them."""
+        self.is_behind = False
+        """Whether `mark_stale` has more to do at once: it has looked at, or marked, as many agents as one call does."""
+        self.offline: dict[str, Agent] = {}
+        """The offline agents by id."""
 
     def open_door(self, door: Door, now: Instant) -> None:
         """Start the silence timers of a door's agents; each gets its full grace from now, or from `resume_door`."""
@@ -180,6 +203,7 @@ class Liveness:
     def forget(self, agent: Agent) -> None:
         """Drop a removed agent."""
         self._wills.pop(agent.agent_id, None)
+        self.offline.pop(agent.agent_id, None)
 
     def apply_wills(self, agents: Mapping[str, Agent], now: Instant) -> list[Transition]:
         """Mark agents as stale whose last will has passed its settling time; return the transitions."""
@@ -196,15 +220,17 @@ class Liveness:
 
     def watch(self, agent: Agent) -> None:
         """Watch an agent from the store for silence."""
+        if agent.state is State.OFFLINE:
+            self.offline[agent.agent_id] = agent
         if agent.state is State.ONLINE and not agent.is_watched:
             agent.is_watched = True
             self._loaded.append(agent)
 
-    def turn(self, agents: Mapping[str, Agent], now: Instant) -> None:
-        """Look at the agents whose time has come, a share of the fleet each second; `mark_stale` judges the silent."""
+    def turn(self, agents: Mapping[str, Agent], now: Instant) -> bool:
+        """Look at the agents whose time has come; `mark_stale` judges the silent. Return whether more are due now."""
         if self._loaded:
             self._spread_loaded(now)
-        for agent in self._wheel.take(now.monotonic):
+        for agent in self._wheel.take(now.monotonic, LOOKS):
             due = self._silent_at(agent)
             if agent.state is not State.ONLINE or agents.get(agent.agent_id) is not agent:
                 agent.is_watched = False
@@ -214,11 +240,16 @@ class Liveness:
                 self._silent.append(agent)
             else:
                 self._wheel.add(agent, due)
+        return self._wheel.is_due(now.monotonic)
 
     def mark_stale(self, agents: Mapping[str, Agent], now: Instant) -> list[Transition]:
-        """Mark online agents as stale after `stale_after` seconds of silence or more; return the transitions."""
-        self.turn(agents, now)
-        silent, self._silent = sorted(self._silent, key=attrgetter("number")), []
+        """Mark online agents as stale after `stale_after` seconds of silence or more; return the transitions.
+
+        While `is_behind`, the next call goes on.
+        """
+        more = self.turn(agents, now)
+        silent, self._silent = sorted(self._silent[:LOSSES], key=attrgetter("number")), self._silent[LOSSES:]
+        self.is_behind = more or bool(self._silent)
         changed = []
         for agent in silent:
             agent.is_watched = False
@@ -268,6 +299,10 @@ class Liveness:
         if before is state and (state is State.ONLINE or agent.reason is reason):
             return None
         agent.state, agent.reason, agent.state_since = state, reason, now.wall
+        if state is State.OFFLINE:
+            self.offline[agent.agent_id] = agent
+        elif before is State.OFFLINE:
+            self.offline.pop(agent.agent_id, None)
         if state is State.ONLINE:
             self._watch(agent, now.monotonic + self.times.stale_after)
         silent = state is State.OFFLINE and self._is_ephemeral(agent)

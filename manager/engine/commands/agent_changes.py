@@ -215,8 +215,7 @@ def remove_expired(context: Context, now: Instant) -> None:
     kept = context.fleet.settings.offline_retention
     if kept is None or not context.fleet.clock_trust.is_trusted(now):
         return
-    agents = context.fleet.registry.agents.values()
-    gone = [each for each in agents if each.state is State.OFFLINE and last_heard(each) < now.wall - kept]
+    gone = [each for each in context.fleet.liveness.offline.values() if last_heard(each) < now.wall - kept]
     for agent in gone[:PRUNED_AT_ONCE]:
         remove_audited(context, agent, "offline_retention")
 
@@ -237,9 +236,8 @@ def remove_ephemeral(context: Context, now: Instant) -> None:
     fleet = context.fleet
     due = (
         agent
-        for agent in fleet.registry.agents.values()
-        if agent.state is State.OFFLINE
-        and now.wall - agent.state_since >= EPHEMERAL_RETENTION
+        for agent in fleet.liveness.offline.values()
+        if now.wall - agent.state_since >= EPHEMERAL_RETENTION
         and fleet.is_ephemeral(agent)
         and (since := fleet.liveness.hearing_since(agent.door)) is not None
         and now.monotonic - max(agent.heard_monotonic, since) >= EPHEMERAL_RETENTION

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from manager.domain.agents import liveness
 from manager.domain.agents.agent import Agent, Door, Host, Reason, State, credential_of
 from manager.domain.agents.liveness import Liveness, LivenessTimes, Transition
 from manager.domain.instant import Instant
@@ -25,6 +27,7 @@ actions = st.lists(
     ),
     max_size=60,
 )
+limits = st.sampled_from([(1, 1), (2, 1), (1, 3), (4000, 300)])
 
 
 class Side:
@@ -48,7 +51,10 @@ class Side:
 
     def sweep(self, now: Instant) -> list[Transition]:
         if not self.naive:
-            return self.liveness.mark_stale(self.agents, now)
+            told = self.liveness.mark_stale(self.agents, now)
+            for _ in range(2 * AGENTS):
+                told += self.liveness.mark_stale(self.agents, now) if self.liveness.is_behind else []
+            return sorted(told, key=lambda each: each.agent.number)
         found = []
         for agent in sorted(self.agents.values(), key=lambda each: each.number):
             since = self.liveness.hearing_since(agent.door)
@@ -91,9 +97,19 @@ class Side:
 
 
 @settings(max_examples=400, deadline=None)
-@given(actions=actions, start=st.sampled_from([0.0, 1000.0, 1000.75]))
-def test_the_wheel_agrees_with_a_look_at_every_agent(actions: list[tuple[str, Any]], start: float) -> None:
-    """After each action, and after each sweep, every agent has the state that the naive sweep gives it."""
+@given(actions=actions, start=st.sampled_from([0.0, 1000.0, 1000.75]), limits=limits)
+def test_the_wheel_agrees_with_a_look_at_every_agent(
+    actions: list[tuple[str, Any]], start: float, limits: tuple[int, int]
+) -> None:
+    """After each action, and after each sweep, every agent has the state that the naive sweep gives it.
+
+    That is so wherever one call ends: at its limit of looks, or of agents that it marks.
+    """
+    with patch.object(liveness, "LOOKS", limits[0]), patch.object(liveness, "LOSSES", limits[1]):
+        _compare(actions, start)
+
+
+def _compare(actions: list[tuple[str, Any]], start: float) -> None:
     wheel, naive = Side(naive=False), Side(naive=True)
     monotonic, wall, swept = start, 1_800_000_000.0, start
     for action, value in actions:
@@ -116,3 +132,37 @@ def test_the_wheel_agrees_with_a_look_at_every_agent(actions: list[tuple[str, An
             for side in (wheel, naive):
                 side.act(action, value, Instant(wall, monotonic))
         assert wheel.states() == naive.states()
+
+
+def _started(count: int) -> Side:
+    side = Side(naive=False)
+    for number in range(AGENTS + 1, count + 1):
+        side.add(number, loaded=True)
+    for door in Door:
+        side.liveness.open_door(door, Instant(0.0, 0.0))
+    return side
+
+
+def test_agents_that_fall_due_in_one_second_are_looked_at_in_pieces() -> None:
+    """At 45 s nobody has been heard of, so all of the fleet is looked at once more 90 s after the doors opened."""
+    side = _started(10_000)
+    for second in range(89):
+        assert not side.liveness.turn(side.agents, Instant(second, second))
+    for agent in side.agents.values():
+        side.liveness.heartbeat(agent, 0, 1, Instant(88.5, 88.5))
+    looks = [side.liveness.turn(side.agents, Instant(89.0, 89.0)) for _ in range(3)]
+    assert looks == [True, True, False]
+    assert not side.liveness.mark_stale(side.agents, Instant(178.0, 178.0))
+    assert len(side.sweep(Instant(178.5, 178.5))) > 0
+
+
+def test_a_fleet_that_falls_silent_is_marked_in_pieces() -> None:
+    """What an outage of the network does to a fleet is written between the reports of others."""
+    side, marked = _started(1_000), list[int]()
+    now = Instant(100.0, 100.0)
+    while True:
+        marked.append(len(side.liveness.mark_stale(side.agents, now)))
+        if not side.liveness.is_behind:
+            break
+    assert marked == [300, 300, 300, 100]
+    assert {agent.state for agent in side.agents.values()} == {State.STALE, State.OFFLINE}  # one is ephemeral
