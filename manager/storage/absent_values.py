@@ -77,7 +77,7 @@ class AbsentValues:
         params: dict[str, Any] = {"values": json.dumps(sorted(expected)), "since": since}
         decided = self._hand_over.decided_elsewhere
         if decided is not None:
-            params["decided"] = json.dumps(list(decided))
+            params["firsts"], params["lasts"] = map(list, zip(*decided, strict=True))
         return expected - {value for (value,) in self._statements.rows(f"threats.stored_values_of_{kind}", params)}
 
     def _without_incidents(self, kind: str, expected: set[str]) -> set[tuple[str, str]]:

@@ -10,7 +10,7 @@ from manager.errors import StoreRejected
 from manager.storage.hand_over import InsertedThreats
 from manager.storage.postgresql.connection import PostgresqlStore, driver_errors
 from manager.storage.postgresql.partitions import ThreatPartitions, partition_length
-from manager.storage.postgresql.reports import store_reports
+from manager.storage.postgresql.reports import set_decided_times, store_reports
 from manager.storage.postgresql.retention import PostgresqlRetention
 from manager.storage.statements import Statements
 
@@ -21,11 +21,6 @@ AGENTS_CHANGED = "panguard_agents"
 """The channel on which the leader names agents whose keys changed, and removed ones."""
 
 _NOTIFY_AGENTS = "SELECT pg_notify(%s, agent_id) FROM unnest(%s::text[]) AS changed (agent_id)"
-_STORED = "SELECT sequence, received_at FROM threat WHERE threat_id = %s AND agent_number = %s"
-_DECIDED_AS = """
-UPDATE threat SET event_time = %s, received_at = %s, time_known = %s, ignored = %s
-WHERE sequence = %s AND received_at = %s
-"""
 _TIMELINE = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
 
 _LOCK_MARK = "SELECT value FROM meta WHERE key = %s FOR UPDATE"
@@ -89,13 +84,10 @@ class PostgresqlBackend:
             stored = store_reports(connection, rows)
             ranges = [(stored.first, stored.first + len(rows) - 1)]
             for place, digest in stored.known.items():
-                row = rows[place]
-                if digest != row.digest:
-                    raise StoreRejected(f"another report of this agent has the id {row.threat_id}")
-                decided = row.event_time, row.received_at, row.time_known, row.ignored
-                for sequence, received_at in connection.execute(_STORED, (row.threat_id, row.agent_number)).fetchall():
-                    connection.execute(_DECIDED_AS, (*decided, sequence, received_at))
-                    ranges.append((sequence, sequence))
+                if digest != rows[place].digest:
+                    raise StoreRejected(f"another report of this agent has the id {rows[place].threat_id}")
+            if stored.known:
+                ranges += [(sequence, sequence) for sequence in set_decided_times(connection, rows, stored.known)]
         return InsertedThreats(len(rows) - len(stored.known), ranges[0][1], ranges)
 
     def has_committed(self, changes: Changes) -> bool:

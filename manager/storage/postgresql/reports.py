@@ -1,6 +1,6 @@
 """Stores a batch of reports: COPY to a temporary table, ids where they are new, and threats for the new ids."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -44,6 +44,20 @@ _KNOWN = """
 SELECT agent_number, threat_id, stored_id.digest
 FROM incoming_threat JOIN stored_id USING (agent_number, threat_id)
 WHERE place = ANY (%s)
+"""
+_STORED_ELSEWHERE = """
+SELECT place, stored.sequence, stored.received_at
+FROM incoming_threat AS incoming CROSS JOIN LATERAL (
+    SELECT sequence, received_at FROM threat
+    WHERE threat.threat_id = incoming.threat_id AND threat.agent_number = incoming.agent_number
+    OFFSET 0
+) AS stored
+WHERE place = ANY (%s)
+"""
+# `OFFSET 0`: one look into the index for each; the planner cannot know how few they are and would read all threats.
+_DECIDED_AS = """
+UPDATE threat SET event_time = %s, received_at = %s, time_known = %s, ignored = %s
+WHERE sequence = %s AND received_at = %s
 """
 _UNKNOWN_AGENT = """
 SELECT agent_number FROM incoming_threat WHERE NOT EXISTS (SELECT FROM agent WHERE number = agent_number) LIMIT 1
@@ -100,3 +114,31 @@ def store_reports(connection: psycopg.Connection[Any], rows: Sequence[ThreatRow]
         for agent_number, *_ in cursor.execute(_UNKNOWN_AGENT):
             raise IntegrityError(f"there is no agent with the number {agent_number}")
     return StoredReports(first, {place: known[rows[place][:2]] for place in left_out})
+
+
+def set_decided_times(
+    connection: psycopg.Connection[Any], rows: Sequence[ThreatRow], places: Iterable[int]
+) -> list[int]:
+    """Give reports of the batch that `store_reports` left out in this transaction the times by which they are decided.
+
+    All of them together: other writers wait for the ids of the batch until the transaction ends.
+
+    Args:
+        connection: the writer's.
+        rows: the batch.
+        places: the places of these reports.
+
+    Returns:
+        the sequences with which they are stored.
+
+    Raises:
+        psycopg.Error: as the database reports it.
+    """
+    with connection.cursor() as cursor:
+        found = cursor.execute(_STORED_ELSEWHERE, (list(places),)).fetchall()
+        changes = []
+        for place, sequence, received_at in found:
+            row = rows[place]
+            changes.append((row.event_time, row.received_at, row.time_known, row.ignored, sequence, received_at))
+        cursor.executemany(_DECIDED_AS, changes)
+    return [sequence for _place, sequence, _received_at in found]

@@ -43,15 +43,14 @@ ORDER BY event_time DESC, sequence DESC LIMIT %(limit)s;
 
 -- name: stored_values_of_source_ip
 -- Those of some addresses (JSON) that a threat has whose event is not before a time, and so not its receipt, and that is
--- in one of some spans of sequences (JSON).
+-- in one of some spans of sequences: their first and their last ones, in order. The bucket is the span that begins last
+-- before the sequence.
 SELECT wanted.value
 FROM json_array_elements_text(%(values)s::json) AS wanted (value)
 WHERE EXISTS (
     SELECT 1 FROM threat
-    WHERE source_ip = wanted.value AND event_time >= %(since)s AND received_at >= %(since)s AND EXISTS (
-        SELECT 1 FROM json_array_elements(%(decided)s::json) AS span
-        WHERE sequence BETWEEN (span->>0)::bigint AND (span->>1)::bigint
-    )
+    WHERE source_ip = wanted.value AND event_time >= %(since)s AND received_at >= %(since)s
+      AND sequence <= (%(lasts)s::bigint[])[width_bucket(sequence, %(firsts)s::bigint[])]
 );
 
 -- name: stored_values_of_file_hash
@@ -60,10 +59,8 @@ SELECT wanted.value
 FROM json_array_elements_text(%(values)s::json) AS wanted (value)
 WHERE EXISTS (
     SELECT 1 FROM threat
-    WHERE file_hash = wanted.value AND event_time >= %(since)s AND received_at >= %(since)s AND EXISTS (
-        SELECT 1 FROM json_array_elements(%(decided)s::json) AS span
-        WHERE sequence BETWEEN (span->>0)::bigint AND (span->>1)::bigint
-    )
+    WHERE file_hash = wanted.value AND event_time >= %(since)s AND received_at >= %(since)s
+      AND sequence <= (%(lasts)s::bigint[])[width_bucket(sequence, %(firsts)s::bigint[])]
 );
 
 -- name: techniques_of

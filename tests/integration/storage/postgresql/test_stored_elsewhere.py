@@ -1,14 +1,18 @@
 """Reports that another process stored: the leader decides on each once, in the order of storing, across its crashes."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from psycopg import sql
 
 from manager.domain.correlation import Indicator
+from manager.domain.ingest.decided_sequences import DecidedSequences
 from manager.engine.batch import ThreatRow
 from manager.engine.commands.requests import RemoveAgent
 from manager.engine.context import ReceivedReport
@@ -17,7 +21,7 @@ from manager.engine.messages.report_decoding import DecodedReport, decode_report
 from manager.engine.messages.stored_elsewhere import HOLD
 from manager.storage.absent_values import ONE_BY_ONE
 from manager.storage.postgresql.reports import store_reports
-from manager.storage.statements import load_statements
+from manager.storage.statements import Statements, load_statements
 from schemas import topics
 from schemas.message_codes import content_digest
 from tests.support.engine import Bench
@@ -28,6 +32,8 @@ from tests.support.simulated import SimulatedAgent
 pytestmark = pytest.mark.postgresql
 
 SOURCE = "203.0.113.7"
+STORED = 12
+ADDRESSES = [f"203.0.113.{number}" for number in range(1, STORED + 1)]
 
 
 @pytest.fixture
@@ -75,6 +81,14 @@ def agents_with_clocks(bench: Bench, *names: str) -> list[SimulatedAgent]:
     for agent in agents:
         bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall))
     return agents
+
+
+@pytest.fixture
+def stored_apart(bench: Bench, worker: Worker) -> Statements:
+    """Provide the statements on a database with a report of each address."""
+    (agent,) = agents_with_clocks(bench, "web-1")
+    assert worker.store(agent, *(agent.threat(bench.wall, sourceIp=address) for address in ADDRESSES)) == 1
+    return Statements(bench.database)
 
 
 def look(bench: Bench) -> None:
@@ -344,6 +358,22 @@ def test_reports_of_new_addresses_are_not_asked_for_one_by_one(bench: Bench, wor
     look(bench)
     assert decided(bench) == "[40,[]]"
     assert asked.count("threats.of_source_ip") <= ONE_BY_ONE
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    up_to=st.integers(0, STORED + 2),
+    others=st.lists(st.tuples(st.integers(1, STORED), st.integers(0, 3)).map(lambda each: (each[0], sum(each)))),
+)
+def test_values_count_where_their_report_was_decided(
+    stored_apart: Statements, up_to: int, others: list[tuple[int, int]]
+) -> None:
+    """Of addresses that one report each has, those are found whose report lies in one of the decided ranges."""
+    decided = DecidedSequences(up_to, others)
+    firsts, lasts = map(list, zip(*decided, strict=True))
+    params = {"values": json.dumps(ADDRESSES), "since": 0.0, "firsts": firsts, "lasts": lasts}
+    found = {value for (value,) in stored_apart.rows("threats.stored_values_of_source_ip", params)}
+    assert found == {address for sequence, address in enumerate(ADDRESSES, 1) if sequence in decided}
 
 
 @pytest.mark.parametrize("kind", ["source_ip", "file_hash", "technique"])

@@ -86,6 +86,39 @@ def test_a_batch_tells_which_of_its_reports_were_known_and_with_what_content(
         ]
 
 
+def test_reports_that_workers_stored_cost_no_round_trip_each(postgresql_address: DatabaseAddress) -> None:
+    """A batch of which workers stored much meanwhile takes as few round trips as one of which they stored little."""
+    with opened(postgresql_address) as store, psycopg.connect(postgresql_address.url) as worker:
+        asked = []
+        for few in (range(2), range(2, 152)):
+            store_reports(worker, [threat(number) for number in few])
+            worker.commit()
+            rows = [threat(number, received_at=NOW + 1 + number / 1000, ignored=number) for number in few]
+            with counted_waits(store) as waits:
+                store.commit(Changes(threats=rows))
+            asked.append(waits)
+        times = [(NOW + 1 + number / 1000, number) for number in range(152)]
+        assert stored(postgresql_address, "SELECT received_at, ignored FROM threat ORDER BY ignored") == times
+        assert len(asked[1]) <= len(asked[0])
+
+
+@contextmanager
+def counted_waits(store: PeeweeStore) -> Iterator[list[None]]:
+    """Count how often a store waits for answers of the server."""
+    connection, waits = store._database.connection(), []
+    wait = connection.wait
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        waits.append(None)
+        return wait(*args, **kwargs)
+
+    connection.wait = counted
+    try:
+        yield waits
+    finally:
+        connection.wait = wait
+
+
 @pytest.mark.parametrize(
     "changes",
     [
