@@ -36,6 +36,11 @@ _HANDSHAKES = 100
 _PACE = 25_000
 """Messages a second by which the times within the messages advance, independent of the sending rate."""
 
+_BEGAN = time.time()
+"""The time at which the times within all agents' messages begin; a generator is a process of its own. From the time at
+which each agent's messages are encoded, ids and times of one batch would lie seconds apart, which those of a fleet that
+reports at once do not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -226,7 +231,7 @@ def _chunks(
     row = topics.THREATS if kind == "threats" else topics.HEARTBEAT
     below, topic = row.below_root(sender.agent_id), row.address(sender.agent_id)
     body = threat_body if kind == "threats" else _heartbeat
-    encoded, size, now, step = [], 0, time.time(), in_message
+    encoded, size, now, step = [], 0, _BEGAN, in_message
     for number in range(step, count + 1, step):
         bodies = [body(sender, each, now, each * spacing) for each in range(number - step + 1, number + 1)]
         whole = bodies[0] if step == 1 else batch_body(bodies)
