@@ -25,6 +25,7 @@ from manager.engine.inbox import Command, Inbound, Inbox
 from manager.engine.messages import clone_events, reports
 from manager.engine.messages.handlers import dispatch, record_gathered
 from manager.engine.messages.stored_elsewhere import StoredElsewhere
+from manager.engine.messages.verification import verify_ahead
 from manager.engine.origin import MANAGER
 from manager.engine.outgoing.after_commit import AfterCommit
 from manager.engine.outgoing.threat_events import ThreatEvents
@@ -88,6 +89,7 @@ class Engine:
             batch_bytes=settings.batch_bytes,
         )
         self._store = store
+        store.work_beside_commits(self._verify_ahead)
         self._publisher = publisher
         self._broker_access = broker_access
         self._serializer = PolicySerializer(fleet.keyring)
@@ -360,6 +362,11 @@ class Engine:
                 return
         self._piecewise_commit.run(self._store)
         self._threat_events.add(context.batch)
+
+    def _verify_ahead(self, is_committed: Callable[[], bool]) -> None:
+        with isolated(self.fleet.counters, "verification ahead"):
+            upcoming = self.inbox.upcoming(self.fleet.settings.batch_limit)
+            verify_ahead(self.fleet.registry.find, upcoming, is_committed)
 
     def _complete_events(self, context: Context) -> None:
         """Add the events that announce the batch's threats, and choose the channels of all, once for each batch."""

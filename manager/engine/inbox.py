@@ -5,7 +5,7 @@ agent that ignores this floods; the threshold is a quarter of a full budget, mor
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -21,10 +21,11 @@ from schemas.topics import REGISTRATION, THREATS, Topic
 _EXCESS_SHARE = 0.25
 
 
-class Inbound(Struct, frozen=True, gc=False):
+class Inbound(Struct, gc=False):
     """A message from the broker; `topic` is below the root, `handle` acknowledges the message.
 
     `weight` is the number of messages for which it counts: that of the reports in it.
+    `verified` is what `messages.verification.verify_ahead` found before the message's batch.
     """
 
     row: Topic
@@ -33,6 +34,7 @@ class Inbound(Struct, frozen=True, gc=False):
     payload: bytes
     handle: Any
     weight: int = 1
+    verified: Any = None
 
 
 @dataclass(slots=True, eq=False)
@@ -216,6 +218,23 @@ class Inbox:
                 if room <= 0 or self._bytes <= bytes_left_at_end:
                     break
         return taken
+
+    def upcoming(self, limit: int) -> Iterator[Inbound]:
+        """Yield messages of agents that the next batch of this limit may have, in its order; they stay.
+
+        Nothing may be put or taken meanwhile.
+        """
+        room, share = limit, limit // max(1, len(self._lanes))
+        for lane in self._lanes.values():
+            weight_left = share
+            for message in lane:
+                yield message
+                weight_left -= message.weight
+                if weight_left <= 0:
+                    break
+            room -= share - weight_left
+            if room <= 0:
+                return
 
     def _take_share(self, taken: list[Inbound | Command], weight: int, size: int) -> int:
         """Move messages of the next agent to a batch until they have this weight or size; return their weight."""

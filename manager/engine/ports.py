@@ -1,8 +1,8 @@
 """Ports of the engine: the store, the publisher, and the access control of the broker."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from manager.domain.access import AccessToken
 from manager.domain.agents.agent import Agent, RegistrationStamp
@@ -189,6 +189,11 @@ class Archive(History, Protocol):
         ...
 
 
+CommitWork: TypeAlias = Callable[[Callable[[], bool]], None]
+"""Work beside a commit; called with a function that returns whether the commit is over. It does not raise errors, and
+touches neither the store nor what the batch decided."""
+
+
 class Store(Protocol):
     """The durable state. Only the engine's thread calls it."""
 
@@ -227,6 +232,13 @@ class Store(Protocol):
 
     def abandon(self) -> None:
         """End the transaction that `begin` opened, with nothing written in it; without one, do nothing."""
+        ...
+
+    def work_beside_commits(self, work: CommitWork) -> None:
+        """Have some work done, in the caller's thread, while another thread makes a large commit durable.
+
+        A store whose commits use no other thread does not call it.
+        """
         ...
 
     def commit(self, changes: Changes) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from peewee import Database
 
 from manager.engine.batch import Changes, ThreatRow
+from manager.engine.ports import CommitWork
 from manager.storage.hand_over import InsertedThreats
 from manager.storage.pruning import SystemRetention
 from manager.storage.sqlite.backend import SqliteBackend
@@ -54,6 +55,16 @@ class Backend(Protocol):
 
     def announce(self, changes: Changes) -> None:
         """Tell other processes, with the transaction's commit, which agents have other keys or are removed."""
+        ...
+
+    def commit(self, end: Callable[[], None], threats: int, work: CommitWork | None) -> None:
+        """Commit the transaction.
+
+        Args:
+            end: ends it.
+            threats: the number of threats in it.
+            work: may be done meanwhile.
+        """
         ...
 
     def after_commit(self) -> None:

@@ -1,8 +1,8 @@
 """The writer: loads the engine's state and commits each batch in one transaction."""
 
 import json
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -11,7 +11,7 @@ from peewee import Database
 from manager.domain.agents.agent import STAMP_IN_STORE
 from manager.domain.policies.fleet_policies import Revision
 from manager.engine.batch import Changes
-from manager.engine.ports import Pruned, PruneOrder, Snapshot, StoreSizes, WaitingReports
+from manager.engine.ports import CommitWork, Pruned, PruneOrder, Snapshot, StoreSizes, WaitingReports
 from manager.errors import StoreRejected, StoreUnavailable
 from manager.storage.archive import StoredArchive
 from manager.storage.backends import Fence, backend_for
@@ -101,6 +101,7 @@ class PeeweeStore:
         self._notifications = StoredNotifications(statements)
         self._events = StoredEvents(statements, events_kept)
         self._begun: ExitStack | None = None
+        self._commit_work: CommitWork | None = None
         self.sealed: SealedValues | None = None
         """Seals the manager's own secrets; None where no key file was opened."""
 
@@ -178,6 +179,10 @@ class PeeweeStore:
             with self.health.errors("commit"):
                 transaction.close()
 
+    def work_beside_commits(self, work: CommitWork) -> None:
+        """Have some work done while another thread makes a large commit durable: with SQLite."""
+        self._commit_work = work
+
     def commit(self, changes: Changes) -> None:
         """Write all changes in one transaction, durable when this returns; the one that `begin` opened, if any.
 
@@ -189,7 +194,7 @@ class PeeweeStore:
         numbered = self._events.numbered(changes.events)
         is_committed = False
         try:
-            with numbered, self.health.commit_errors(), transaction or self._database.atomic():
+            with numbered, self.health.commit_errors(), self._committed(transaction, len(changes.threats)):
                 self.health.require_sound()
                 if transaction is not None and not self._backend.is_in_transaction():
                     raise StoreUnavailable("the store ended the transaction by itself: an access in it failed")
@@ -230,6 +235,15 @@ class PeeweeStore:
             pruned = self._pruner.prune(order)
         self._backend.after_commit()
         return pruned
+
+    @contextmanager
+    def _committed(self, begun: ExitStack | None, threats: int) -> Iterator[None]:
+        """Run a transaction, or the one that has begun, and commit it at the end."""
+        transaction: AbstractContextManager[Any] = begun or self._database.atomic()
+        with ExitStack() as stack:
+            stack.enter_context(transaction)
+            yield
+            self._backend.commit(stack.close, threats, self._commit_work)
 
     def _seal(self, name: str, value: bytes) -> None:
         if self.sealed is None:

@@ -14,7 +14,7 @@ from manager.engine.inbox import Inbound
 from manager.engine.messages import clone_events, condition, gathered_life, logins, reports
 from manager.engine.messages.registration import register
 from manager.engine.messages.report_decoding import DecodedReport, UndecodedReport
-from manager.engine.messages.verification import InvalidMessage, verify
+from manager.engine.messages.verification import InvalidMessage, verified_ahead, verify
 from manager.engine.policies import lost_reports, restored_store
 from manager.engine.response import emergency_response
 from schemas.fast_heartbeats import AnyHeartbeat
@@ -202,7 +202,8 @@ def dispatch(context: Context, message: Inbound) -> None:
         return
     if not message.payload and row is PRESENCE:
         return  # the echo of a cleared presence
-    found = verify(context.fleet.registry.find, row, message.identifier, message.topic, message.payload)
+    find = context.fleet.registry.find
+    found = verified_ahead(find, message) or verify(find, row, message.identifier, message.topic, message.payload)
     if isinstance(found, InvalidMessage):
         if found.unknown_agent and row is PRESENCE:
             context.batch.clear_retained(row.address(message.identifier))

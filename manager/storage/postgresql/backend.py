@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from psycopg.pq import TransactionStatus
 
 from manager.engine.batch import Changes, ThreatRow
+from manager.engine.ports import CommitWork
 from manager.errors import StoreRejected
 from manager.storage.hand_over import InsertedThreats
 from manager.storage.postgresql.connection import PostgresqlStore, driver_errors
@@ -111,6 +112,10 @@ class PostgresqlBackend:
         agent_ids += [agent.agent_id for agent in changes.agents.values() if not agent.credential.is_stored]
         if agent_ids:
             self._database.connection().execute(_NOTIFY_AGENTS, (AGENTS_CHANGED, agent_ids))
+
+    def commit(self, end: Callable[[], None], _threats: int, _work: CommitWork | None) -> None:
+        """Commit in this thread: the connection belongs to it."""
+        end()
 
     def after_commit(self) -> None:
         """Note that the commit was answered."""
