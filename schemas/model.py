@@ -68,6 +68,14 @@ _LAST_SECOND = 253_402_300_799.0
 """The first and the last second of the calendar; later floats would be rounded past its end."""
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def seconds_since_1970(moment: datetime) -> float:
+    """Return what `moment.timestamp()` returns, in half the time."""
+    return (moment - _EPOCH).total_seconds()
+
+
 def utc(epoch: float) -> datetime:
     """Convert seconds since 1970 to a `Timestamp`; a time outside the calendar becomes its first or last second."""
     return datetime.fromtimestamp(min(max(epoch, _FIRST_SECOND), _LAST_SECOND), UTC)

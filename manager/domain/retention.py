@@ -41,6 +41,8 @@ class ClockTrust:
 
     def __init__(self) -> None:
         self._since = 0.0
+        self._followed: Instant | None = None
+        """The last reading of the clocks that was compared; a batch has one."""
         self._reference: float | None = None
         self._offsets: dict[str, float] = {}
         self._zero_bits = 0
@@ -53,7 +55,8 @@ class ClockTrust:
 
     def observe(self, agent_id: str, sent_at: float, now: Instant) -> None:
         """Record the sending time of an agent's fresh message, in seconds since 1970."""
-        self._follow(now)
+        if now is not self._followed:
+            self._follow(now)
         if not self._trusted and self._is_drawn(agent_id):
             self._offsets[agent_id] = sent_at - now.wall
             while len(self._offsets) > _MOST_WITNESSES:
@@ -83,6 +86,7 @@ class ClockTrust:
 
     def _follow(self, now: Instant) -> None:
         """Withdraw the trust after a clock step, including a step in several parts."""
+        self._followed = now
         reference = now.wall - now.monotonic
         if self._reference is None or abs(reference - self._reference) > _STEP:
             self._reference = reference
@@ -91,7 +95,7 @@ class ClockTrust:
             self._trusted = False
 
     def _is_drawn(self, agent_id: str) -> bool:
-        return not crc32(agent_id.encode()) & self._zero_bits
+        return not self._zero_bits or not crc32(agent_id.encode()) & self._zero_bits
 
     def _forget_agents(self) -> None:
         self._offsets.clear()

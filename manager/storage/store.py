@@ -293,8 +293,7 @@ class PeeweeStore:
             changed = {**changes.vitals, **changes.agents}
             write("agents.upsert_vitals", [vitals_row(agent) for agent in changed.values()])
         if changes.vitals_history:
-            samples = [(*each[:3], each.cpu, *each[3:]) for each in changes.vitals_history]
-            write("agents.add_to_vitals_history", samples)
+            write("agents.add_to_vitals_history", changes.vitals_history)
 
     def _write_settings(self, changes: Changes) -> None:
         """Write policies, tokens and single values."""

@@ -24,9 +24,14 @@ pytestmark = pytest.mark.usefixtures("each_system")
 NOW = 1_800_000_450.0
 NEWEST = period_of(NOW)
 
+
+def _sample(period: int, agent_number: int, cpu: int, memory: int, events_total: int) -> VitalsSample:
+    return VitalsSample(period, agent_number, cpu, cpu, memory, events_total)
+
+
 samples = st.lists(
     st.builds(
-        VitalsSample,
+        _sample,
         period=st.integers(NEWEST - 99, NEWEST) | st.integers(NEWEST - 3, NEWEST),
         agent_number=st.integers(1, 2),
         cpu=st.integers(0, 1000),

@@ -17,6 +17,7 @@ class VitalsSample(NamedTuple):
     period: int
     agent_number: int
     cpu: int
+    cpu_highest: int
     memory: int
     events_total: int
 
@@ -32,4 +33,4 @@ def sample_of(agent: Agent) -> VitalsSample | None:
     if at is None or vitals.cpu is None or vitals.memory is None:
         return None
     cpu, memory = round(vitals.cpu * 10), round(vitals.memory * 10)
-    return VitalsSample(period_of(at), agent.number, cpu, memory, vitals.events_total)
+    return VitalsSample(period_of(at), agent.number, cpu, cpu, memory, vitals.events_total)

@@ -41,6 +41,7 @@ from schemas.fast_http_heartbeats import AnyHttpHeartbeat
 from schemas.generations import StoreGeneration
 from schemas.identifiers import DEFAULT_ORGANIZATION
 from schemas.keys import AgentKeys, new_secret
+from schemas.model import seconds_since_1970
 from schemas.presence import PolicyState
 
 log = structlog.get_logger(__name__)
@@ -221,7 +222,7 @@ def _take_heartbeat(context: Context, agent: Agent, heartbeat: AnyHttpHeartbeat,
     agent.last_heartbeat = received.wall
     http_heartbeats.observe_clock(agent, heartbeat, received.wall)
     if heartbeat.sent_at is not None:
-        context.fleet.clock_trust.observe(agent.agent_id, heartbeat.sent_at.timestamp(), received)
+        context.fleet.clock_trust.observe(agent.agent_id, seconds_since_1970(heartbeat.sent_at), received)
     mode = (agent.vitals.mode, heartbeat.mode or agent.vitals.mode)
     http_heartbeats.record_vitals(agent, heartbeat)
     condition.record(context, agent, heartbeat, mode)

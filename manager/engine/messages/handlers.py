@@ -19,6 +19,7 @@ from manager.engine.policies import lost_reports, restored_store
 from manager.engine.response import emergency_response
 from schemas.fast_heartbeats import AnyHeartbeat
 from schemas.keys import has_version_proof, public_sign_key
+from schemas.model import seconds_since_1970
 from schemas.policy import PolicyApplied
 from schemas.presence import PolicyState, Presence
 from schemas.topics import HEARTBEAT, POLICY_APPLIED, PRESENCE, REGISTRATION, THREATS, Topic
@@ -59,32 +60,33 @@ def record_heartbeat(context: Context, agent: Agent, message: AnyHeartbeat, now:
         message: the verified heartbeat.
         now: the receipt by this process, or by the ingest worker that handed the heartbeat over.
     """
-    session_before = agent.session
-    accepted, transition = context.fleet.liveness.heartbeat(agent, message.session, message.sequence, now)
+    fleet, session_before = context.fleet, agent.session
+    accepted, transition = fleet.liveness.heartbeat(agent, message.session, message.sequence, now)
     if not accepted:
-        context.fleet.counters["heartbeats_ignored"] += 1
+        fleet.counters["heartbeats_ignored"] += 1
         return
     if transition is not None:
         context.batch.transition(transition)
     if agent.session != session_before:
         context.batch.save(agent)
     lasting = lasting_values(agent)
-    sent_at = message.sent_at.timestamp()
+    sent_at = seconds_since_1970(message.sent_at)
     agent.clock.observe(now.wall, sent_at, message.uptime, message.session, fresh=True)
-    context.fleet.clock_trust.observe(agent.agent_id, sent_at, now)
+    fleet.clock_trust.observe(agent.agent_id, sent_at, now)
     clone_events.observe(context, agent, message.session, sent_at - message.uptime)
     agent.last_heartbeat = now.wall
-    mode = (agent.vitals.mode, message.mode)
     vitals = agent.vitals
+    mode = (vitals.mode, message.mode)
     vitals.cpu, vitals.memory = shared_percentage(message.cpu), shared_percentage(message.memory)
     vitals.uptime, vitals.mode = message.uptime, message.mode
     vitals.count_events(message.events_processed, message.events_total)
     vitals.outbox_size, vitals.outbox_dropped = message.outbox_size, message.outbox_dropped
     condition.record(context, agent, message, mode)
-    logins.record(context, agent, message.logins)
+    if message.logins is not None:
+        logins.record(context, agent, message.logins)
     if message.receipt_mark is not None:
         lost_reports.compare(context, agent, message.receipt_mark)
-    context.fleet.held_back.record_outbox(agent.agent_id, message.session, message.outbox_size or 0, now)
+    fleet.held_back.record_outbox(agent.agent_id, message.session, message.outbox_size or 0, now)
     _compare_blocklist_sequence(context, agent, message.blocklist_sequence or 0, message.policy_version or 0)
     if message.policy_version is not None:
         _compare_policy(context, agent, message, sent_at)
@@ -129,13 +131,16 @@ def _compare_blocklist_sequence(context: Context, agent: Agent, sequence: int, v
     version, or a later one) that names the new one: until then a higher sequence counts as none.
     """
     fleet = context.fleet
+    known = fleet.blocklists.sequences.get(agent.organization_id, 0)
+    if sequence == known == agent.in_force.blocklist_sequence:
+        return
     may_be_former = agent.registered_in is not None and version < fleet.policies.effective[agent.agent_id].version
-    if may_be_former and sequence > fleet.blocklists.sequences.get(agent.organization_id, 0):
+    if may_be_former and sequence > known:
         sequence = 0
     if sequence != agent.in_force.blocklist_sequence:
         agent.in_force.blocklist_sequence = sequence
         emergency_response.record_applied(context, agent.agent_id, "blocklist", sequence)
-    if sequence > context.fleet.blocklists.sequences.get(agent.organization_id, 0):
+    if sequence > known:
         restored_store.follow_sequence(context, agent, sequence)
     context.blocklist_messages.publish_if_behind(agent.organization_id, sequence)
 
@@ -146,8 +151,10 @@ def _compare_policy(context: Context, agent: Agent, message: AnyHeartbeat, sent_
     policy = context.fleet.policies.effective[agent.agent_id]
     force, now = agent.in_force, context.batch.now.wall
     at, _ = agent.clock.event_time(sent_at, now)
-    same = (version, digest, message.policy_state) == (force.version, force.digest, force.state)
-    if force.update(version, digest, message.policy_state, force.error if same else None, at):
+    error = force.error
+    if error is not None and (version, digest, message.policy_state) != (force.version, force.digest, force.state):
+        error = None
+    if force.update(version, digest, message.policy_state, error, at):
         _record_applied_policy(context, agent)
     if version > policy.version or (version == policy.version and digest != policy.resolved.digest):
         key = _prover(context, agent, version, digest, message.version_proof)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from manager.domain.agents.agent import Agent
 from schemas.fast_http_heartbeats import AnyHttpHeartbeat
+from schemas.model import seconds_since_1970
 
 _VITALS = (
     "cpu", "memory", "mode", "events_processed", "events_total", "threats_detected", "actions_executed",
@@ -20,7 +21,7 @@ def observe_clock(agent: Agent, heartbeat: AnyHttpHeartbeat, received: float) ->
     """
     if heartbeat.sent_at is not None and heartbeat.uptime_seconds is not None:
         agent.clock.observe(
-            received, heartbeat.sent_at.timestamp(), heartbeat.uptime_seconds, agent.session, fresh=True
+            received, seconds_since_1970(heartbeat.sent_at), heartbeat.uptime_seconds, agent.session, fresh=True
         )
     elif heartbeat.timestamp is not None:
         agent.clock.observe(received, heartbeat.timestamp.timestamp(), received, agent.session, fresh=True)

@@ -1,10 +1,12 @@
 """Times of the wire contract."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from schemas.model import iso, utc
+from schemas.model import iso, seconds_since_1970, utc
 
 
 @pytest.mark.parametrize(
@@ -21,3 +23,12 @@ def test_a_moment_outside_the_calendar_becomes_its_first_or_last_second(epoch: f
     """Every number of seconds has a text, because times that agents claim are shown."""
     assert iso(epoch) == text
     assert utc(epoch).isoformat(timespec="milliseconds") == text.replace("Z", "+00:00")
+
+
+ZONES = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+
+
+@given(st.datetimes(timezones=ZONES | st.just(UTC)))
+def test_seconds_since_1970_are_those_of_the_standard_library(moment: datetime) -> None:
+    """Of a moment in any zone, to the last digit."""
+    assert seconds_since_1970(moment) == moment.timestamp()
