@@ -20,7 +20,7 @@ from manager.domain.correlation import Incident
 from manager.domain.ingest.ingest_workers import IngestWorkers
 from manager.domain.notifications.alert_limit import AlertLimit
 from manager.domain.policies.document_check import DocumentWarnings
-from manager.domain.policies.fleet_policies import EffectivePolicy, Policies, ResolvedPolicy, Scope, policy_of
+from manager.domain.policies.fleet_policies import Alike, EffectivePolicy, Emergency, Policies, Scope, policy_of
 from manager.domain.policies.groups import Placement
 from manager.domain.response import Blocklists, EvidenceIndex, FleetAddresses, NeverBlock, Responder
 from manager.domain.response.operator_addresses import Operator, OperatorAddresses
@@ -190,7 +190,7 @@ class Fleet:
         self._restore_layers(snapshot, now)
         kept = {policy.agent_id: policy for policy in snapshot.policies}
         changed: list[EffectivePolicy] = []
-        alike: dict[Placement, ResolvedPolicy] = {}
+        alike: Alike = {}
         for agent in snapshot.agents:
             changed += self._restore_policy(agent, kept, alike)
         return changed
@@ -260,12 +260,14 @@ class Fleet:
 
     def _restore_layers(self, snapshot: Snapshot, now: float) -> None:
         entries = self.responder.entries
-        holders = {entry.target for entry in snapshot.entries if entry.scope == "agent"}
-        holders |= {holder.target for holder in entries.manual.holders() if holder.scope == "agent"}
+        holders = dict.fromkeys(entry.target for entry in snapshot.entries if entry.scope == "agent")
+        holders |= dict.fromkeys(holder.target for holder in entries.manual.holders() if holder.scope == "agent")
         if any(holder.scope == "group" for holder in entries.manual.holders()):
             self.policies.load(snapshot.revision, snapshot.documents, now)  # the groups, which choose the agents
-            holders |= {agent_id for agent_id in self.registry.agents if self._groups_of(agent_id)}
-        emergency = {agent_id: entries.agent_layer(agent_id) for agent_id in holders}
+            holders |= dict.fromkeys(agent_id for agent_id in self.registry.agents if self._groups_of(agent_id))
+        layers = ((agent_id, entries.agent_layer(agent_id)) for agent_id in holders)
+        alike: dict[Emergency, Emergency] = {}
+        emergency = {agent_id: alike.setdefault(layer, layer) for agent_id, layer in layers}
         self.policies.load(snapshot.revision, snapshot.documents, now, emergency)
         self.document_warnings.set(
             {str(scope): policy_of(scope, document) for scope, document in snapshot.documents.items()}
@@ -275,9 +277,7 @@ class Fleet:
         agent = self.registry.find(agent_id)
         return () if agent is None else self.policies.groups.of(placement_of(agent))
 
-    def _restore_policy(
-        self, agent: Agent, kept: dict[str, StoredPolicy], alike: dict[Placement, ResolvedPolicy]
-    ) -> list[EffectivePolicy]:
+    def _restore_policy(self, agent: Agent, kept: dict[str, StoredPolicy], alike: Alike) -> list[EffectivePolicy]:
         stored = kept.get(agent.agent_id)
         if stored is None:
             return [self.policies.assign(agent.agent_id, placement_of(agent), agent.registered_at)]

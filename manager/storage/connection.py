@@ -24,7 +24,7 @@ _DURABLE = {
     "synchronous": "full",
     "foreign_keys": 1,
     "busy_timeout": 5000,
-    "cache_size": -65536,
+    "cache_size": -65536,  # the writer that stores reports sizes it: `sqlite.page_cache`
     "temp_store": "memory",
 }
 _READING = {**_DURABLE, "query_only": 1, "cache_size": -16384}

@@ -71,6 +71,7 @@ class StateLoader:
         ids = {agent.number: agent.agent_id for agent in agents}
         meta = dict(rows("meta.load"))
         revision = meta.get("fleet_revision")
+        digests: dict[str, str] = {}  # shared: most agents have a policy that others have, too
         return Snapshot(
             agents=agents,
             index=index,
@@ -84,13 +85,13 @@ class StateLoader:
             sessions=[ConsoleSession(*row) for row in rows("console_sessions.load")],
             revision=int(revision) if revision else 0,
             documents=self._documents(),
-            entries=self.responses.entries(),
+            entries=self.responses.entries(ids.values()),
             manual_blocks=self.responses.manual_blocks(),
             responses=self.responses.responses(),
             meta=meta,
             timeline=self.timeline(),
             policies=[
-                StoredPolicy(ids[number], version, digest, updated_at, bool(published))
+                StoredPolicy(ids[number], version, digests.setdefault(digest, digest), updated_at, bool(published))
                 for number, version, digest, updated_at, published in self.statements.each("policies.load_effective")
                 if number in ids
             ],

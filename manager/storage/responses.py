@@ -1,7 +1,7 @@
 """Stores responses, emergency entries and manual blocks with each batch, and reads them back at a restart."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 from manager.domain.response.emergency_entry import EmergencyEntry, Holder, Subject
@@ -54,10 +54,15 @@ class StoredResponses:
         if changes.manual_removed:
             write("responses.delete_entry", [(block.id,) for block in changes.manual_removed])
 
-    def entries(self) -> list[EmergencyEntry]:
-        """Return every entry."""
+    def entries(self, agent_ids: Iterable[str] = ()) -> list[EmergencyEntry]:
+        """Return every entry; what many of them have alike is one object.
+
+        Args:
+            agent_ids: the ids in memory, which the entries of these agents share.
+        """
+        alike: dict[Any, Any] = {agent_id: agent_id for agent_id in agent_ids}
         with self._health.content("emergency_entry"):
-            return [_entry(row) for row in self._statements.rows("responses.load_entries")]
+            return [_entry(row, alike.setdefault) for row in self._statements.each("responses.load_entries")]
 
     def manual_blocks(self) -> list[ManualBlock]:
         """Return every manual block."""
@@ -106,17 +111,19 @@ def _entry_row(entry: EmergencyEntry) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _entry(row: Sequence[Any]) -> EmergencyEntry:
+def _entry(row: Sequence[Any], one: Callable[[Any, Any], Any]) -> EmergencyEntry:
+    """Return the entry of a row; `one` returns the object that stands for all that equal a value."""
     id_, scope, target, kind, value, organization_id, site, reason, incident_id, created_at, expires_at, number = row
+    subject = Subject(kind, value, organization_id, site)
     return EmergencyEntry(
         id=id_,
-        scope=cast("Holder", scope),
-        target=target,
-        subject=Subject(kind, value, organization_id, site),
-        reason=reason,
-        incident_id=incident_id,
-        created_at=created_at,
-        expires_at=expires_at,
+        scope=cast("Holder", one(scope, scope)),
+        target=one(target, target),
+        subject=one(subject, subject),
+        reason=one(reason, reason),
+        incident_id=one(incident_id, incident_id),
+        created_at=one(created_at, created_at),
+        expires_at=one(expires_at, expires_at),
         number=number,
     )
 

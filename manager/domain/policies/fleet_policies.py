@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 from weakref import WeakValueDictionary
 
 from msgspec import Struct
@@ -23,6 +23,7 @@ from schemas.policy import default_sections, digest_of
 
 __all__ = [
     "GLOBAL",
+    "Alike",
     "EffectivePolicy",
     "Emergency",
     "Policies",
@@ -47,6 +48,10 @@ class ResolvedPolicy:
     digest: str
     scope: Literal["global", "organization", "agent"]
     under: "ResolvedPolicy | None" = field(default=None, repr=False)
+
+
+Alike: TypeAlias = dict[tuple[Placement, Emergency | None], ResolvedPolicy]
+"""The policies of agents without a document of their own, by all on which these depend beside the documents."""
 
 
 class EffectivePolicy(Struct, gc=False):
@@ -112,25 +117,20 @@ class Policies:
             self._schedule(agent_id, entries, at)
 
     def restore(self, agent_id: str, placement: Placement, version: int, digest: str, updated_at: float,
-                *, published: bool, alike: dict[Placement, ResolvedPolicy]) -> EffectivePolicy | None:  # fmt: skip
-        """Restore an agent's policy, or share one `alike` without own parts; return it if its digest changed."""
-        has_own = agent_id in self._emergency or Scope("agent", agent_id) in self._layers
-        resolved = (None if has_own else alike.get(placement)) or self.resolve(agent_id, placement, self._loaded_at)
+                *, published: bool, alike: Alike) -> EffectivePolicy | None:  # fmt: skip
+        """Restore an agent's policy, or share one `alike` without an own document; return it if its digest changed."""
+        has_own = Scope("agent", agent_id) in self._layers
+        facts = placement, self._emergency.get(agent_id)
+        resolved = (None if has_own else alike.get(facts)) or self.resolve(agent_id, placement, self._loaded_at)
         if not has_own:
-            alike[placement] = resolved
+            alike[facts] = resolved
         same = resolved.digest == digest
         self.revision = max(self.revision, version)
         if not same and self.revision <= max(version, self._loaded_revision):
             self.revision += 1
-        policy = EffectivePolicy(
-            agent_id,
-            placement,
-            version if same else self.revision,
-            resolved,
-            updated_at if same else max(updated_at, self._loaded_at),
-            published=published and same,
-            groups=self.groups.of(placement),
-        )
+        at = updated_at if same else max(updated_at, self._loaded_at)
+        policy = EffectivePolicy(agent_id, placement, version if same else self.revision, resolved, at)
+        policy.published, policy.groups = published and same, self.groups.of(placement)
         self.effective[agent_id] = policy
         return None if same else policy
 

@@ -169,7 +169,7 @@ class EmergencyEntries:
 
     def manual_of(self, agent_id: str) -> dict[str, ManualBlock]:
         """Return the manual blocks in an agent's own policy by value."""
-        return self.manual.of_agent(agent_id, self.groups_of(agent_id))
+        return self.manual.of_agent(agent_id, self.groups_of(agent_id)) if self.manual else {}
 
     def _sensitivity(self) -> tuple[float, float]:
         return self._settings.auto_respond_step, self._settings.auto_respond_floor

@@ -10,6 +10,7 @@ from manager.engine.batch import Changes, ThreatRow
 from manager.engine.ports import CommitWork
 from manager.storage.connection import close_store
 from manager.storage.hand_over import InsertedThreats
+from manager.storage.sqlite.page_cache import PageCache
 from manager.storage.sqlite.retention import SqliteRetention
 from manager.storage.statements import Statements
 from manager.storage.wal_bound import WalBound
@@ -31,6 +32,7 @@ class SqliteBackend:
         self._statements = statements
         self._wal = WalBound(database)
         self._committer = ThreadPoolExecutor(1, "commit")
+        self._cache = PageCache(database)
         self.retention = SqliteRetention(database, statements)
 
     def timeline(self) -> str:
@@ -43,6 +45,7 @@ class SqliteBackend:
 
     def insert_threats(self, rows: Sequence[ThreatRow]) -> InsertedThreats:
         """Insert threats, one by one; no other process stores any."""
+        self._cache.before_reports(len(rows))
         inserted = self._statements.execute_many("threats.insert", rows)
         ((_, last),) = self._statements.rows("threats.sequences")
         return InsertedThreats(inserted, last, [])
@@ -81,8 +84,9 @@ class SqliteBackend:
             committing.result()
 
     def after_commit(self) -> None:
-        """Bound the WAL."""
+        """Bound the WAL, and the cache of pages."""
         self._wal.enforce()
+        self._cache.after_commit()
 
     def close(self) -> None:
         """Checkpoint the WAL into the store's file and close the connection."""

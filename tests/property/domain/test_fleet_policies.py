@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from manager.domain.policies.fleet_policies import GLOBAL, Emergency, Policies, ResolvedPolicy, Scope
+from manager.domain.policies.fleet_policies import GLOBAL, Alike, Emergency, Policies, Scope
 from manager.domain.policies.groups import Placement
 from manager.domain.policies.layers import EmergencyBlock
 from schemas.model import iso
@@ -139,7 +139,7 @@ class Versions(RuleBasedStateMachine):
         revision, documents, emergency, kept = stored
         self.policies = Policies()
         self.policies.load(revision, documents, self.now, emergency)
-        alike: dict[Placement, ResolvedPolicy] = {}
+        alike: Alike = {}
         for agent_id, version, digest, updated_at, published in kept:
             placement = Placement(AGENTS[agent_id])
             self.policies.restore(agent_id, placement, version, digest, updated_at, published=published, alike=alike)

@@ -8,7 +8,7 @@ import pytest
 from manager.domain.agents.agent import Agent, Credential, Door, Host, InForce
 from manager.domain.policies.diff import Difference, diff, is_urgent
 from manager.domain.policies.drift import drifts
-from manager.domain.policies.fleet_policies import GLOBAL, Emergency, Policies, ResolvedPolicy, Scope
+from manager.domain.policies.fleet_policies import GLOBAL, Alike, Emergency, Policies, Scope
 from manager.domain.policies.groups import Placement
 from manager.domain.policies.layers import EmergencyBlock, RaisedSensitivity, read_document
 from manager.domain.policies.preview import preview
@@ -129,7 +129,7 @@ def test_what_expired_while_the_manager_was_down_is_gone_when_it_is_back() -> No
     for at, changed in ((NOW + 1, []), (NOW + 60, ["ag-0", "ag-1", "ag-2"])):
         again = Policies()
         again.load(policies.revision, policies.documents, at, emergency)
-        alike: dict[Placement, ResolvedPolicy] = {}
+        alike: Alike = {}
         restored = [
             again.restore(
                 each.agent_id,
