@@ -15,7 +15,9 @@ from tests.support.migrated_store import POSTGRESQL, SQLITE, WITH_TWO
 from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.waiting import eventually
 
-ON_POSTGRESQL = pytest.param(POSTGRESQL, marks=[pytest.mark.long, pytest.mark.postgresql])
+ON_POSTGRESQL = pytest.param(
+    POSTGRESQL, marks=[pytest.mark.long("tests/integration/storage/postgresql/test_writer.py"), pytest.mark.postgresql]
+)
 
 pytestmark = pytest.mark.parametrize("each_deployment", [SQLITE, ON_POSTGRESQL, WITH_TWO], indirect=True)
 

@@ -14,7 +14,7 @@ from chaos.site import Load
 _SHORT = ("leader killed", "worker killed", "one-way drop", "Mosquitto killed")
 
 
-@pytest.mark.long("tests/property/domain/test_lease.py")
+@pytest.mark.long("tests/faults/test_killed_worker.py")
 @pytest.mark.postgresql
 @pytest.mark.mosquitto
 def test_a_group_of_processes_loses_and_doubles_nothing() -> None:

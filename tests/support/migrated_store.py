@@ -116,8 +116,15 @@ def deployed(name: str, request: pytest.FixtureRequest) -> AbstractContextManage
 
 
 SYSTEMS = [SQLITE, pytest.param(POSTGRESQL, marks=pytest.mark.postgresql)]
-WITH_TWO = pytest.param(TWO_MANAGERS, marks=[pytest.mark.long, pytest.mark.postgresql, pytest.mark.mosquitto])
-"""The parameter of a test with two managers on PostgreSQL and Mosquitto; long, and shorter with one manager."""
+WITH_TWO = pytest.param(
+    TWO_MANAGERS,
+    marks=[
+        pytest.mark.long("tests/integration/api/test_forwarding.py"),
+        pytest.mark.postgresql,
+        pytest.mark.mosquitto,
+    ],
+)
+"""The parameter of a test with two managers on PostgreSQL and Mosquitto, of which one stands by; long."""
 
 
 @pytest.fixture(scope="module", params=SYSTEMS)
