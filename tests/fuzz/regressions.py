@@ -2,6 +2,7 @@
 
 import gzip
 
+from manager.settings import Settings
 from tests.fuzz.store_decoders import OFF_THE_CURVE
 
 _DEEP = b"[" * 60_000
@@ -27,6 +28,7 @@ REGRESSIONS: tuple[tuple[str, bytes], ...] = (
     ("BrokerAddress.parse", b"mqtt://["),
     ("BrokerAddress.parse", b"mqtt://h:99999"),
     ("broker process commands", _DEEP),
+    ("settings", b"\xcf" * list(Settings.model_fields).index("database")),
     ("broker process configuration", _DEEP),
     ("EmbeddedBroker first line", b"null"),
     ("EmbeddedBroker first line", b'{"port":null}'),

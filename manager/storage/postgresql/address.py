@@ -33,6 +33,10 @@ def database_address(url: str, password_file: Path | None = None) -> DatabaseAdd
         SetupError: the URL is malformed or has a password, or the file cannot be read.
     """
     try:
+        url.encode()
+    except UnicodeEncodeError:
+        raise SetupError("the database's URL is not UTF-8: give postgresql://USER@HOST:PORT/NAME") from None
+    try:
         parts = urlsplit(url)
         has_password = parts.password is not None or any(name == "password" for name, _ in parse_qsl(parts.query))
     except ValueError as error:
