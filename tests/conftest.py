@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 import typer.testing
 from hypothesis import HealthCheck, settings
 
@@ -39,6 +40,14 @@ sys.dont_write_bytecode = False
 
 # A runner builds the tree of all commands for each call, 32 ms of CPU; it is always the same.
 typer.testing._get_command = functools.cache(typer.testing._get_command)
+
+# An exception is logged with its traceback; structlog's own rendering, with all local variables, takes up to a second.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 # A machine that is busy draws examples slowly: that says nothing about a strategy.
 settings.register_profile("default", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])

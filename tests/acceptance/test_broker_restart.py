@@ -14,6 +14,8 @@ from tests.support.enrolling import applicant, connected, register
 from tests.support.sites import KINDS_AND_TWO, Site, site_at
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.long("tests/integration/mqtt/test_door.py")
+
 LEFT_BEHIND = 60
 
 

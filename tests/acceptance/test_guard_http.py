@@ -10,6 +10,8 @@ from agent.status import inspect_guard
 from tests.support.processes import GuardProcess, ManagerProcess, spooled
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.long("tests/integration/guard/test_http.py")
+
 QUICK = {"PANGUARD_HEARTBEAT_INTERVAL": "0.25", "PANGUARD_RATE_LIMIT": "0", "PANGUARD_TAKEOVER": "when-offline"}
 """More heartbeats than a manager takes from one agent, unless it is told to take all; and the rule beyond loopback."""
 

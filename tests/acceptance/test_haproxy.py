@@ -137,6 +137,7 @@ def _served(fleet: Fleet) -> Iterator[None]:
         proxy.wait(60)
 
 
+@pytest.mark.long("tests/faults/test_nothing_is_lost.py")
 def test_the_fleet_goes_on_behind_the_proxy_when_a_manager_is_killed(fleet: Fleet) -> None:
     """A guard and an administrator know the proxy alone; the leader is killed, and reports and answers go on."""
     first, second = fleet.managers

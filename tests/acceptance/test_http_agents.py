@@ -15,7 +15,10 @@ from tests.support.migrated_store import held_store
 from tests.support.processes import ManagerProcess
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.usefixtures("each_deployment")
+pytestmark = [
+    pytest.mark.long("tests/integration/api/test_http_agents.py"),
+    pytest.mark.usefixtures("each_deployment"),
+]
 
 
 class HttpManager:

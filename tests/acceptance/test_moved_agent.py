@@ -8,7 +8,10 @@ from agent.status import inspect_guard
 from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.usefixtures("each_deployment")
+pytestmark = [
+    pytest.mark.long("tests/integration/api/test_moved_hosts.py"),
+    pytest.mark.usefixtures("each_deployment"),
+]
 
 
 def test_a_moved_guard_obeys_its_new_organization(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from tests.support.processes import GuardProcess, spooled
 from tests.support.sites import KINDS, Site, site_at
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.long("tests/contract/test_access_matrix.py")
+
 REGISTRATION = ("registration", "registration")
 WILDCARDS = (
     "#",

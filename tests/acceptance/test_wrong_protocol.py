@@ -70,7 +70,7 @@ def test_a_command_names_what_does_not_fit(
 
 @pytest.mark.parametrize(("manager", "door", "scheme", "told"), CASES)
 def test_a_guard_names_what_does_not_fit(
-    request: pytest.FixtureRequest, tmp_path: Path, manager: str, door: str, scheme: str, told: str
+    request: pytest.FixtureRequest, tmp_path: Path, *, manager: str, door: str, scheme: str, told: str
 ) -> None:
     """The reason stands in its status, and it goes on trying."""
     served, url = _url(request, manager, door, scheme)

@@ -18,7 +18,7 @@ from tests.support.ports import free_port
 from tests.support.processes import PACE
 
 TOP = Path(__file__).parents[3]
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.long("tests/unit/deployment/test_documented_commands.py"), pytest.mark.timeout(300)]
 
 
 class Desk:

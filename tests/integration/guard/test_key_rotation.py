@@ -47,6 +47,7 @@ def _identity(guard: GuardProcess) -> dict[str, Any]:
     return dict(json.loads((guard.data / "identity.json").read_text()))
 
 
+@pytest.mark.long("tests/property/test_key_succession.py")
 def test_guards_change_over_without_registering_again(tmp_path: Path) -> None:
     """Online, away, with a token of before, over HTTP: all obey the new key with the id that they had."""
     with ManagerProcess(tmp_path) as manager:

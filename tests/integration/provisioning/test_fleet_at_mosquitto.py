@@ -15,7 +15,7 @@ from tests.support.processes import GuardProcess, ManagerProcess, spooled
 from tests.support.production_mosquitto import ProductionMosquitto
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.mosquitto
+pytestmark = [pytest.mark.long("tests/property/test_reconciliation.py"), pytest.mark.mosquitto]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.production_mosquitto import ProductionMosquitto
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.mosquitto
+pytestmark = [pytest.mark.long("tests/integration/mqtt/test_deaf_door.py"), pytest.mark.mosquitto]
 THREATS = "panguard/v1/agents/+/threats"
 
 
