@@ -29,7 +29,7 @@ __all__ = [
     "system_of_the_run",
 ]
 
-pytest_plugins = ["tests.support.long_tests"]
+pytest_plugins = ["tests.support.long_tests", "tests.support.examples"]
 
 # pytest's workers inherit the runner's width; without it piped tables are as wide as their text.
 os.environ.pop("COLUMNS", None)

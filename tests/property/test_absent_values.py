@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from manager.storage import absent_values
 from schemas import topics
 from tests.support.engine import Bench
+from tests.support.examples import examples
 from tests.support.migrated_store import forgo_durability
 
 AGENTS = 3
@@ -57,7 +58,7 @@ def _incidents(
         return [tuple(row) for row in rows]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     before=_reports,
     pause=st.sampled_from([0.0, 1.0, 150.0]),

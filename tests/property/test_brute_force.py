@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from agent.detect.login_detector import LoginDetector
 from agent.events import Event, EventKind
 from tests.support.accounts import FakeAccounts
+from tests.support.examples import examples
 
 THRESHOLD = 5
 WINDOW = 300.0
@@ -92,7 +93,7 @@ def expected(history: list[Line]) -> tuple[int, float, float] | None:
     return (sum(weight for _, weight in attack), min(at for at, _ in attack), newest) if told else None
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.lists(lines, max_size=60))
 def test_detector_agrees_with_the_oracle(drawn: list[tuple[float, str, int, int, bool]]) -> None:
     """Whatever comes in whatever order, each detection is the one that a look at the whole history gives."""

@@ -19,6 +19,7 @@ from manager.storage import tables
 from manager.storage.projections import threat_counts, threat_statistics
 from manager.storage.queries.reader import Reader
 from manager.storage.store import PeeweeStore
+from tests.support.examples import examples
 from tests.support.migrated_store import open_migrated, open_reading
 
 pytestmark = pytest.mark.usefixtures("each_system")
@@ -51,7 +52,7 @@ step: st.SearchStrategy[tuple[str, int, list[tuple[int, str, float]]]] = st.one_
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.lists(step, min_size=1, max_size=12), st.integers(1, 3))
 def test_every_period_counts_the_addresses_that_were_seen_in_it(
     steps: list[tuple[str, int, list[tuple[int, str, float]]]], at_once: int

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fence.addresses import covers, parse
 from fence.host import _UTMP
+from tests.support.examples import examples
 from tests.unit.fence.conftest import SENT_AT, Bench
 
 OWN, GATEWAY, RESOLVER, LISTED = "203.0.113.1", "203.0.113.254", "198.51.100.53", "198.51.100.200"
@@ -232,5 +233,5 @@ class Attack(RuleBasedStateMachine):
         return (value in sets.get("block4", {}) or in_range) and not self.bench.kernel.never.overlaps(address)
 
 
-Attack.TestCase.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
+Attack.TestCase.settings = settings(max_examples=examples(20), stateful_step_count=25, deadline=None)
 TestAttack = pytest.mark.timeout(600)(Attack.TestCase)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.parse.header import HeaderParser
+from tests.support.examples import examples
 
 NOW = 1_790_000_000.0
 STAMPS = st.sampled_from(
@@ -46,7 +47,7 @@ WORDS = st.one_of(
 )
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=examples(1_000))
 @given(STAMPS, st.lists(WORDS, max_size=6))
 def test_one_step_reads_the_same_as_two(stamp: str, words: list[str]) -> None:
     """Where the pattern of a whole line matches, the pattern of the stamp and then that of the body find the same."""

@@ -29,6 +29,7 @@ from manager.engine.fleet import FROZEN
 from manager.errors import StoreRejected
 from tests.support.attacks import attack, trusted
 from tests.support.engine import Bench
+from tests.support.examples import examples
 from tests.support.memory import memory_of
 from tests.support.migrated_store import forgo_durability
 
@@ -85,7 +86,7 @@ def _ids(entries: Iterable[EmergencyEntry], agents: list[str]) -> list[str]:
 
 @example([([("add", 0), ("add", 0)], "manual_added")])
 @example([([("add", 0)], None), ([("add", 0), ("add", 0)], "manual_removed")])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.lists(st.tuples(st.lists(st.tuples(commands, st.integers(0, 7)), min_size=1, max_size=3),
                           st.sampled_from([None, *MEMBERS])), min_size=1, max_size=5))  # fmt: skip
 def test_memory_is_as_a_restart_loads_it(batches: list[tuple[list[tuple[str, int]], str | None]]) -> None:

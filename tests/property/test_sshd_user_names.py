@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from agent.events import Event, Record, RecordOrigin
 from agent.parse.record_parser import RecordParser
+from tests.support.examples import examples
 
 NOW = datetime(2026, 11, 22, 10, 0, 30, tzinfo=UTC).timestamp()
 
@@ -77,7 +78,7 @@ def normal(peer: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     return str(peer.ipv4_mapped or ipaddress.IPv6Address(int(peer)))
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(
     st.sampled_from(HEADERS),
     st.sampled_from(MESSAGES),
@@ -100,7 +101,7 @@ def test_peer_is_the_address(  # noqa: PLR0917 -- hypothesis gives them by posit
     assert (event.fields["sourceIp"], event.fields["port"]) == (normal(peer), port)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.sampled_from(HEADERS), st.sampled_from(WITHOUT_PORT), names, peers)
 def test_peer_without_a_port_is_the_address(
     header: str, message: str, user: str, peer: ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -111,7 +112,7 @@ def test_peer_without_a_port_is_the_address(
     assert event.fields["sourceIp"] == normal(peer)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.sampled_from(HEADERS), st.sampled_from(FOREIGN_TEXT_BEHIND), names, peers, ports)
 def test_protocol_text_never_accuses_another(
     header: str, message: str, text: str, peer: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int
@@ -121,7 +122,7 @@ def test_protocol_text_never_accuses_another(
     assert event is None or event.fields["sourceIp"] == normal(peer)
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(names, names, peers, ports)
 def test_certificate_id_never_accuses_another(
     user: str, key_id: str, peer: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int
@@ -133,7 +134,7 @@ def test_certificate_id_never_accuses_another(
         assert (event.fields["sourceIp"], event.fields["port"]) == (normal(peer), port)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.sampled_from(["app: ", "app[1]: ", "kernel: ", "CRON[9]: "]), st.sampled_from(HEADERS), names)
 def test_line_of_another_program_is_never_sshds(program: str, header: str, text: str) -> None:
     """Whatever another program logs, be it a line with sshd's header, is no event of sshd."""
@@ -142,7 +143,7 @@ def test_line_of_another_program_is_never_sshds(program: str, header: str, text:
     assert read(f"2026-11-22T10:00:01Z host {program}{text}{message}") is None
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.text(st.characters(exclude_categories=["Cs"])), names)
 def test_no_line_raises(prefix: str, text: str) -> None:
     """Any text is either an event or None."""

@@ -16,6 +16,7 @@ from manager.engine.messages.report_decoding import decode_reports
 from manager.storage.postgresql.reports import store_reports
 from schemas import topics
 from tests.support.engine import Bench
+from tests.support.examples import examples
 from tests.support.migrated_store import address_of, stores_in
 from tests.support.postgresql import Postgresql
 from tests.support.simulated import SimulatedAgent
@@ -126,7 +127,7 @@ class History:
 def test_each_report_is_decided_once(postgresql_cluster: Postgresql) -> None:
     """Reports of two workers and the leader, with crashes and failed commits: incidents count each exactly once."""
 
-    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(15), deadline=None, suppress_health_check=list(HealthCheck))
     @given(ACTIONS)
     def check(actions: list[tuple[str, int, int, int]]) -> None:
         with stores_in(postgresql_cluster), tempfile.TemporaryDirectory() as directory:

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from agent.sources.log_file import Position
 from agent.sources.tail import Tail
+from tests.support.examples import examples
 
 
 class LogUnderRotation(RuleBasedStateMachine):
@@ -138,5 +139,5 @@ class LogUnderRotation(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-LogUnderRotation.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+LogUnderRotation.TestCase.settings = settings(max_examples=examples(100), stateful_step_count=30, deadline=None)
 TestLogUnderRotation = LogUnderRotation.TestCase

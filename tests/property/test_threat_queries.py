@@ -29,6 +29,7 @@ from manager.storage.threat_index.bitmaps import (
     positions,
     unpacked,
 )
+from tests.support.examples import examples
 from tests.support.migrated_store import open_migrated, open_reading
 
 pytestmark = pytest.mark.usefixtures("each_system")
@@ -129,7 +130,7 @@ def run(steps: list[tuple[str, Any]], check: Any) -> None:
             bench.database.close()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEP, min_size=1, max_size=20))
 def test_every_filter_agrees_with_a_plain_list(steps: list[tuple[str, Any]]) -> None:
     """Each combination of filters returns, page by page, the kept threats, newest first, without gap or repetition."""
@@ -169,7 +170,7 @@ def every_filter(bench: Bench, queries: StoreQueries) -> None:
             assert found == expected
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEP, min_size=1, max_size=20))
 def test_every_search_agrees_with_a_plain_list(steps: list[tuple[str, Any]]) -> None:
     """A source address, a technique with its sub-techniques, or both, with any filter: the newest event first."""
@@ -214,7 +215,7 @@ def every_search(bench: Bench, queries: StoreQueries) -> None:
             assert found == expected
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEP, min_size=1, max_size=20))
 def test_every_summary_counts_pruned_threats_too(steps: list[tuple[str, Any]]) -> None:
     """Agents and sources are exact, pruned threats included; counts are off by no more than the first bucket."""
@@ -250,7 +251,7 @@ SIGHTINGS: list[tuple[str, Any]] = [
 """Threats of one address, and others behind them, so that all of the address are counted."""
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEP, min_size=1, max_size=20))
 @example([*SIGHTINGS, ("pass", 60_000), *SIGHTINGS, ("pass", 60_000)])
 def test_the_overview_agrees_with_a_plain_list(steps: list[tuple[str, Any]]) -> None:

@@ -17,6 +17,7 @@ from manager.storage import tables
 from manager.storage.queries import StoreQueries
 from manager.storage.store import PeeweeStore
 from schemas.model import iso
+from tests.support.examples import examples
 from tests.support.migrated_store import open_migrated, open_reading
 
 pytestmark = pytest.mark.usefixtures("each_system")
@@ -90,7 +91,7 @@ def _expected(given_: list[VitalsSample], number: int) -> list[dict[str, Any]]:
     return found
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=examples(60))
 @given(given_=samples, size=st.integers(1, 7))
 def test_the_periods_are_the_sums_of_their_heartbeats(stored: Stored, given_: list[VitalsSample], size: int) -> None:
     """For each agent, in transactions of any size; a count that goes back, or begins, tells no events."""

@@ -13,6 +13,7 @@ from tests.integration.api.console_steps import click, go, page_text, second_ste
 from tests.integration.api.served import LOOPBACK, Served
 from tests.support.attacks import trusted
 from tests.support.browser import Browser
+from tests.support.examples import examples
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.chromium
@@ -191,7 +192,7 @@ def test_the_console_reads_lists_as_the_command_does(served: Served, browser: Br
     )
     texts: list[str] = []
 
-    @settings(max_examples=400, database=None)
+    @settings(max_examples=examples(400), database=None)
     @given(st.lists(piece, max_size=25).map("".join), st.sampled_from(["", "value,reason,for\n", "for,ip\n"]))
     def collect(text: str, header: str) -> None:
         texts.append(header + text)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from manager.api.agents.fast_lane import BODY_LIMIT, FastLane
 from manager.engine.engine import Engine
 from tests.integration.api.served import ADMIN_TOKEN, LOOPBACK, HttpAgent, Served
+from tests.support.examples import examples
 from tests.support.waiting import eventually
 
 _DETOUR = b"X-Request-Id: by-the-long-way\r\n"
@@ -144,7 +145,7 @@ _ASKED = st.builds(Asked, who=_TOKENS, word=st.sampled_from(["heartbeat", "event
 
 
 @given(asked=_ASKED)
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(120), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_both_ways_give_the_same_answer(
     served: Served, agent: HttpAgent, fast: list[str], tokens: dict[str, str | None], asked: Asked
 ) -> None:

@@ -12,6 +12,7 @@ from manager.api.agents.known_heads import BODY_LIMIT, HEAD_LIMIT, HEADS_OF_AGEN
 from manager.api.serving.http_connection import HttpConnection
 from tests.integration.api.served import LOOPBACK, HttpAgent, Served
 from tests.integration.api.test_fast_lane import connected
+from tests.support.examples import examples
 from tests.support.waiting import eventually
 
 
@@ -107,7 +108,7 @@ _SENT = st.tuples(
 
 
 @given(sent=st.lists(_SENT, min_size=1, max_size=4), waits=st.booleans())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_known_and_unknown_heads_give_the_same_answers(
     served: Served, agent: HttpAgent, sent: list[Any], waits: bool
 ) -> None:

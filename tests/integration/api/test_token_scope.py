@@ -16,6 +16,7 @@ from schemas.keys import EnrollmentToken
 from tests.integration.api.served import Served
 from tests.integration.api.terminal import Terminal
 from tests.integration.api.test_event_stream import Events
+from tests.support.examples import examples
 from tests.support.simulated import SimulatedAgent
 
 OWN, OTHER = "acme", "umbrella"
@@ -187,7 +188,7 @@ def test_what_happens_in_another_organization_changes_no_answer(fleet: Fleet) ->
     with fleet.client("viewer") as viewer:
         newest = _answers(viewer, fleet)
 
-        @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=examples(15), deadline=None, suppress_health_check=list(HealthCheck))
         @given(st.lists(st.sampled_from(sorted(ACTIONS)), min_size=1, max_size=6))
         def every(actions: list[str]) -> None:
             nonlocal newest

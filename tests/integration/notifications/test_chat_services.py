@@ -19,6 +19,7 @@ from manager.domain.notifications.message import Message, Plain, Quoted
 from manager.errors import SetupError
 from manager.notifications.channels.apprise import AppriseChannel
 from manager.notifications.channels.channel import ChannelError
+from tests.support.examples import examples
 from tests.support.hostile_names import NAMES
 from tests.support.receivers import (
     HttpReceiver,
@@ -33,7 +34,7 @@ from tests.unit.manager.notifications.messages import HOSTILE, IDENTITY, message
 SLACK = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#general"
 DISCORD = "discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js"
 TELEGRAM = "tgram://123456789:abcdefg_hijklmnop/12315544"
-A_FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+A_FEW = settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from manager.domain.agents.clones import WINDOW, CloneTracker
 from manager.domain.instant import Instant
+from tests.support.examples import examples
 
 AGENT = "ag-0000000000000001"
 EPOCH = 1_800_000_000.0
@@ -51,7 +52,7 @@ class Oracle:
             self.cloned = True
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(signs=signs)
 def test_the_rule_agrees_with_the_whole_past(signs: list[tuple[float, int, bool]]) -> None:
     """Told once when two instances have each come back after another, and taken back once when none does any more."""
@@ -84,7 +85,7 @@ lives = st.lists(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(life=lives)
 def test_one_guard_is_no_clone_whatever_it_does(life: list[tuple[str, float, float]]) -> None:
     """It may flap, restart, be suspended, and have its clock set forward, in any order and as often as it likes."""

@@ -8,6 +8,7 @@ from msgspec import structs
 
 from manager.domain.correlation import ChangeKind, CorrelatorSettings, Indicator, Report
 from tests.property.domain.correlation_oracle import START, Found, Station, milliseconds
+from tests.support.examples import examples
 
 # Multiples of 50 s, and a millisecond or second beside them: sums of a few meet the bounds exactly, or just miss them.
 _OFFSETS = [steps * 50 + beside for steps in range(40) for beside in (0.0, -0.001, 0.001, 1.0)]
@@ -67,7 +68,7 @@ def arrivals(draw: st.DrawFn, *, scopes: bool = False) -> list[Report]:
 
 thresholds = st.integers(2, 4)
 
-many = settings(max_examples=200)
+many = settings(max_examples=examples(200))
 """An example costs a millisecond, and what is rare here takes several coincidences."""
 
 

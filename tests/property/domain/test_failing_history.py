@@ -11,8 +11,9 @@ from manager.domain.correlation import Incident, Indicator, PastReport, Report
 from manager.errors import StoreUnavailable
 from tests.property.domain.correlation_oracle import START, Station, Store
 from tests.property.domain.test_correlator import _same, _settings, arrivals, thresholds
+from tests.support.examples import examples
 
-MANY = settings(max_examples=300, deadline=None)
+MANY = settings(max_examples=examples(300), deadline=None)
 FAILURES = st.lists(st.booleans(), max_size=60)
 ATTACK = Report("ag-0", "acme", None, "any", START + 100, START + 100, source_ip="203.0.113.7")
 """A report of the first agent; the other agents report the same."""

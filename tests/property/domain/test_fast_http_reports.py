@@ -18,6 +18,7 @@ from schemas.threats import ThreatReport
 from tests import strategies as wire
 from tests.property.schemas.test_fast_threats import AGENT, MARK, MOMENT, NAMES, REPORT, WORDS, compact, same, times
 from tests.spoiling import SPLICES, VALUES, leaves, replaced, spoiled
+from tests.support.examples import examples
 
 NOW = 1_800_000_000.123456
 
@@ -97,7 +98,7 @@ def test_reports_of_earlier_clients_are_taken() -> None:
 CONCLUSIONS = st.sampled_from(["benign", "suspicious", "malicious", "other"])
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     event=st.fixed_dictionaries(
         {},
@@ -174,14 +175,14 @@ def test_a_report_over_the_limit_is_refused_by_its_place() -> None:
         assert sentences[0] == sentences[1]
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(report=wire.MESSAGES[ThreatReport])
 def test_a_report_of_the_contract_is_read_alike(report: ThreatReport) -> None:
     """Any report that the contract can write is stored with the same bytes."""
     judged(report.model_copy(update={"agent_id": AGENT}).body())
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(data=st.data())
 def test_a_wrong_value_anywhere_is_judged_as_by_the_contract(data: st.DataObject) -> None:
     """Any JSON text in place of any value."""
@@ -191,7 +192,7 @@ def test_a_wrong_value_anywhere_is_judged_as_by_the_contract(data: st.DataObject
     judged(compact(replaced(body, path, MARK)).replace(json.dumps(MARK).encode(), value))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(data=st.data())
 @example(data=None)
 def test_a_spoiled_body_is_judged_as_by_the_contract(data: st.DataObject | None) -> None:
@@ -204,7 +205,7 @@ def test_a_spoiled_body_is_judged_as_by_the_contract(data: st.DataObject | None)
     judged(data.draw(spoiled(compact(data.draw(BODIES)))))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     body=BODIES,
     name=st.sampled_from([*NAMES, "threats", "events", "event", "verdict", "sentAt", "sent", "reported_at"]),
@@ -229,7 +230,7 @@ NUMBERS = st.one_of(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(number=NUMBERS, text=st.text(max_size=8), listed=st.booleans())
 def test_evidence_is_stored_with_the_same_bytes(number: float, text: str, listed: bool) -> None:
     """Numbers and texts of every kind."""
@@ -237,7 +238,7 @@ def test_evidence_is_stored_with_the_same_bytes(number: float, text: str, listed
     judged(json.dumps({**SHORTEST, "threat": {**SHORTEST["threat"], "evidence": evidence}}).encode())
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     evidence=st.dictionaries(
         st.sampled_from(["sourceIp", "sourceIP", "src_ip", "client_ip", "fileHash", "md5", "sha256", "hash", "user"]),
@@ -249,7 +250,7 @@ def test_names_of_earlier_agents_are_read_alike(evidence: dict[str, Any]) -> Non
     assert judged(compact({**SHORTEST, "threat": {**SHORTEST["threat"], "evidence": evidence}}))
 
 
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 @given(text=times)
 @example(text="2026-01-02T24:00:00Z")
 @example(text="2026-01-02T03:04:05.000Z")
@@ -265,7 +266,7 @@ def test_times_are_judged_as_by_the_contract(text: str) -> None:
     judged(compact(replaced(DETECTED, ("events", 0, "timestamp"), text)))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     text=st.sampled_from(WORDS) | st.text(max_size=5),
     path=st.sampled_from(
@@ -278,7 +279,7 @@ def test_words_are_judged_as_by_the_contract(text: str, path: tuple[str | int, .
     judged(json.dumps(replaced(ONE, path, text)).encode())
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     text=st.sampled_from(WORDS) | st.text(max_size=5),
     place=st.sampled_from(

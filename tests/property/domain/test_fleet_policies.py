@@ -12,6 +12,7 @@ from manager.domain.policies.fleet_policies import GLOBAL, Alike, Emergency, Pol
 from manager.domain.policies.groups import Placement
 from manager.domain.policies.layers import EmergencyBlock
 from schemas.model import iso
+from tests.support.examples import examples
 
 NOW = 1_800_000_000.0
 AGENTS = {"ag-1": "acme", "ag-2": "acme", "ag-3": "other"}
@@ -203,4 +204,4 @@ class Versions(RuleBasedStateMachine):
 
 
 TestVersions = Versions.TestCase
-TestVersions.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestVersions.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from manager.domain.protection.forecast import Allowance, Followups, HostLogin, Lift, forecast, totals
 from manager.domain.protection.measures import MEASURES_KEPT_FOR, ReportedMeasure, ScopedAddress
+from tests.support.examples import examples
 
 NOW = 100 * 86_400.0
 DAYS = st.sampled_from([0, 30, 31, 60, 69, 70, 99, 100, 101]).map(lambda days: days * 86_400.0)
@@ -103,7 +104,7 @@ def _naive(
     return found
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(MEASURES, LOGINS, LIFTS, ALLOWANCES)
 def test_the_counts_are_those_of_a_naive_judgement(
     measures: list[ReportedMeasure], logins: list[HostLogin], lifts: list[Lift], allowances: list[Allowance]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from manager.domain.agents.held_back import HeldBackReports
 from manager.domain.instant import Instant
+from tests.support.examples import examples
 
 AFTER = 90.0
 AGENTS = ("ag-1", "ag-2")
@@ -69,7 +70,7 @@ def oracle(story: Story) -> dict[str, tuple[int, float]]:
 
 
 @given(steps)
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 def test_what_is_held_back_is_what_the_story_says(taken: list[Step]) -> None:
     """At each look the found ones are the oracle's, each is told once, and told again when it is over."""
     rule, story = HeldBackReports(AFTER), Story()

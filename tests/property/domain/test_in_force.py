@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manager.domain.agents.agent import InForce
+from tests.support.examples import examples
 
 Word = tuple[int, str, str, str | None, float]
 
@@ -24,7 +25,7 @@ deliveries = steps.map(_spoken).flatmap(lambda words: st.lists(st.sampled_from(w
 
 
 @given(deliveries)
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_only_the_newest_word_counts(delivered: list[Word]) -> None:
     """The policy in force is the newest of all accepted statements, however they are repeated, delayed or mixed."""
     force = InForce()

@@ -6,6 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from manager.domain.correlation import ChangeKind, CorrelatorSettings, IncidentChange, Report
 from tests.property.domain.correlation_oracle import START, Found, Station, milliseconds
+from tests.support.examples import examples
 
 AGENTS = st.integers(0, 11).map("ag-{}".format)
 OPENING = {ChangeKind.OPENED, ChangeKind.RETURNED}
@@ -117,5 +118,5 @@ class IncidentLifecycle(RuleBasedStateMachine):
         assert self.open == {incident.id for incident in self.station.correlator.open_incidents()}
 
 
-IncidentLifecycle.TestCase.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
+IncidentLifecycle.TestCase.settings = settings(max_examples=examples(80), stateful_step_count=25, deadline=None)
 TestIncidentLifecycle = IncidentLifecycle.TestCase

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from manager.domain.lease import LeaseRow, LeaseTimes, LeaseWatch, Tenure
+from tests.support.examples import examples
 
 MANAGERS = 3
 STEPS = st.sampled_from([0.1, 0.4, 0.5, 1.0, 1.6, 2.1, 4.4, 4.6, 6.1, 60.0])
@@ -186,7 +187,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
 
 TestLeaseMachine = LeaseMachine.TestCase
-TestLeaseMachine.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestLeaseMachine.settings = settings(max_examples=examples(150), stateful_step_count=60, deadline=None)
 
 
 def test_the_lease_is_taken_within_its_time_whatever_the_clock_of_the_database_shows() -> None:

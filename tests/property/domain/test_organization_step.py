@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manager.domain.response import OrganizationResponse, ResponderSettings, ResponseState
+from tests.support.examples import examples
 from tests.support.responding import START, Scene
 
 _ATTACKER = "203.0.113.66"
@@ -101,7 +102,7 @@ class Oracle:
 
 
 @given(events, ages, networks, st.sampled_from(OrganizationResponse), st.integers(0, 14))
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_an_entry_reaches_the_organization_by_the_pages_rule_only(
     happening: list[Event],
     old: list[float],

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from manager.domain.response import EmergencyEntries, EmergencyEntry, ResponderSettings, Subject
 from manager.domain.response.rate_cap import Grant, RateCap
+from tests.support.examples import examples
 
 NOW = 1_800_000_000.0
 
@@ -51,7 +52,7 @@ class NaiveCap:
 
 
 @given(asks=asks, several_tokens=st.booleans(), restart_at=st.integers(0, 60))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_the_rate_cap_is_the_naive_one(
     asks: list[tuple[float, list[int]]], several_tokens: bool, restart_at: int
 ) -> None:
@@ -110,7 +111,7 @@ class NaiveEntries:
 
 
 @given(steps=steps)
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_emergency_entries_are_the_naive_ones(steps: list[tuple]) -> None:  # type: ignore[type-arg]
     """Bounded by holder, the first to expire making room; ended on time; found by holder, subject and id alike."""
     limits = ResponderSettings(agent_entries=3, organization_entries=5)

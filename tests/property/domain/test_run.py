@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from manager.domain.correlation.indicators import Indicator
 from manager.domain.correlation.timeline import Timeline
 from tests.property.domain.correlation_oracle import Seen, complete_runs
+from tests.support.examples import examples
 
 # Pauses that chain reports to long runs, and an agent that reports more than others: such runs stay incomplete long.
 _PAUSES = st.sampled_from([0.0, 50.0, 100.0, 150.0, 250.0, 250.0, 300.0, 300.001])
@@ -29,7 +30,7 @@ def _place(timeline: Timeline, time: float, agent_id: str, *, late: bool = False
 
 
 @given(_REPORTS.flatmap(st.permutations), st.sampled_from([2, 3, 3, 4]))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_points_left_out_decide_nothing(reports: list[tuple[float, str, bool]], threshold: int) -> None:
     """After each report, in any order, the same runs are complete, with the same ends, counts and lateness."""
     timeline = Timeline(Indicator("technique", "T1110", "acme", None), threshold, -10_000.0)
@@ -49,7 +50,7 @@ def test_points_left_out_decide_nothing(reports: list[tuple[float, str, bool]], 
 
 
 @given(_REPORTS, st.sampled_from([2, 3, 3, 4]))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_every_agent_of_a_complete_run_is_gathered_once_it_is(
     reports: list[tuple[float, str, bool]], threshold: int
 ) -> None:

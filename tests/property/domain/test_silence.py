@@ -11,6 +11,7 @@ from manager.domain.agents import liveness
 from manager.domain.agents.agent import Agent, Door, Host, Reason, State, credential_of
 from manager.domain.agents.liveness import Liveness, LivenessTimes, Transition
 from manager.domain.instant import Instant
+from tests.support.examples import examples
 
 AGENTS = 4
 TIMES = LivenessTimes(stale_after=90.0, settling=5.0)
@@ -96,7 +97,7 @@ class Side:
         return {agent_id: (agent.state, agent.reason) for agent_id, agent in self.agents.items()}
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(actions=actions, start=st.sampled_from([0.0, 1000.0, 1000.75]), limits=limits)
 def test_the_wheel_agrees_with_a_look_at_every_agent(
     actions: list[tuple[str, Any]], start: float, limits: tuple[int, int]

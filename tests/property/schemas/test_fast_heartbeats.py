@@ -15,6 +15,7 @@ from tests import strategies as wire
 from tests.property.schemas.alike import compact, same
 from tests.property.schemas.test_fast_threats import times
 from tests.spoiling import SPLICES, VALUES, leaves, replaced, spoiled
+from tests.support.examples import examples
 
 MOMENT = "2026-01-02T03:04:05.678Z"
 MARK = "\x01mark\x01"
@@ -77,14 +78,14 @@ def test_a_guards_heartbeat_is_taken() -> None:
     assert judged(compact({name: HEARTBEAT[name] for name in shortest}))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(heartbeat=wire.MESSAGES[Heartbeat])
 def test_a_heartbeat_of_the_contract_is_read_alike(heartbeat: Heartbeat) -> None:
     """Any heartbeat that the contract can write is read with the same values, or left to the contract."""
     judged(heartbeat.body())
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(data=st.data())
 def test_a_wrong_value_anywhere_is_judged_as_by_the_contract(data: st.DataObject) -> None:
     """Any JSON text in place of any value: wrong types, numbers out of range, texts for numbers, null, deep nesting."""
@@ -94,7 +95,7 @@ def test_a_wrong_value_anywhere_is_judged_as_by_the_contract(data: st.DataObject
     judged(compact(replaced(HEARTBEAT, path, MARK)).replace(json.dumps(MARK).encode(), value))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(data=st.data())
 @example(data=None)
 def test_a_spoiled_heartbeat_is_judged_as_by_the_contract(data: st.DataObject | None) -> None:
@@ -115,7 +116,7 @@ NAMES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     name=st.sampled_from(NAMES),
     value=st.sampled_from([1, None, "ok", MOMENT, {}, []]),
@@ -132,7 +133,7 @@ def test_further_doubled_and_renamed_members_are_judged_as_by_the_contract(
     judged(compact(HEARTBEAT).replace(where, b"{%b:%b,%b" % (written, compact(value), where[1:]), 1))
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(text=times)
 def test_times_are_judged_as_by_the_contract(text: str) -> None:
     """Every spelling of a time, in each place of one."""
@@ -146,7 +147,7 @@ WORDS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     text=st.sampled_from(WORDS) | st.text(max_size=5),
     path=st.sampled_from([path for path in leaves(HEARTBEAT) if isinstance(path[-1], str)]),

@@ -17,6 +17,7 @@ from tests.property.schemas.alike import compact, same
 from tests.property.schemas.test_fast_heartbeats import HEARTBEAT, LOGIN, MARK, MOMENT, SOURCE, UNENFORCED, WORDS
 from tests.property.schemas.test_fast_threats import times
 from tests.spoiling import SPLICES, VALUES, leaves, replaced, spoiled
+from tests.support.examples import examples
 
 _OVER_MQTT_ALONE = {"session", "sequence", "versionProof"}
 BODY: dict[str, Any] = {
@@ -70,7 +71,7 @@ def test_other_names_are_left_to_the_contract(name: str, value: Any) -> None:
     assert not judged(compact({name: value}))
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(heartbeat=wire.MESSAGES[Heartbeat])
 def test_a_heartbeat_of_the_contract_is_read_alike(heartbeat: Heartbeat) -> None:
     """Any heartbeat that a guard can write is read with the same values, or left to the contract."""
@@ -78,7 +79,7 @@ def test_a_heartbeat_of_the_contract_is_read_alike(heartbeat: Heartbeat) -> None
     judged(compact({name: value for name, value in document.items() if name not in _OVER_MQTT_ALONE}))
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(data=st.data())
 def test_a_wrong_value_anywhere_is_judged_as_by_the_contract(data: st.DataObject) -> None:
     """Any JSON text in place of any value: wrong types, numbers out of range, texts for numbers, null, deep nesting."""
@@ -94,7 +95,7 @@ def test_each_wrong_value_in_each_place_is_judged_as_by_the_contract() -> None:
             judged(compact(replaced(BODY, path, MARK)).replace(json.dumps(MARK).encode(), value))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(data=st.data())
 @example(data=None)
 def test_a_spoiled_heartbeat_is_judged_as_by_the_contract(data: st.DataObject | None) -> None:
@@ -107,7 +108,7 @@ def test_a_spoiled_heartbeat_is_judged_as_by_the_contract(data: st.DataObject | 
     judged(data.draw(spoiled(compact(BODY))))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     name=st.sampled_from([*BODY, *OTHER_NAMES, "at", "lastAt", "set", "source_ip"]),
     value=st.sampled_from([1, None, "ok", MOMENT, {}, []]),
@@ -124,7 +125,7 @@ def test_further_doubled_and_renamed_members_are_judged_as_by_the_contract(
     judged(compact(BODY).replace(where, b"{%b:%b,%b" % (written, compact(value), where[1:]), 1))
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(text=times)
 def test_times_are_judged_as_by_the_contract(text: str) -> None:
     """Every spelling of a time, in each place of one."""
@@ -167,7 +168,7 @@ def test_a_body_over_the_limit_is_left_to_the_contract() -> None:
     assert decode(HttpHeartbeat, longest, MESSAGE_LIMIT) == HttpHeartbeat()
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(data=st.data())
 def test_what_is_handed_over_of_a_heartbeat_means_the_same(data: st.DataObject) -> None:
     """A worker writes what it took of a heartbeat, and the leader reads it with the same values."""

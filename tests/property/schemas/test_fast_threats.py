@@ -14,6 +14,7 @@ from schemas.threats import ThreatReport
 from tests import strategies as wire
 from tests.property.schemas.alike import compact, same
 from tests.spoiling import SPLICES, VALUES, leaves, replaced, spoiled
+from tests.support.examples import examples
 
 AGENT = "ag-0123456789abcdef"
 MOMENT = "2026-01-02T03:04:05.678Z"
@@ -63,14 +64,14 @@ def test_a_guards_report_is_taken() -> None:
     assert judged(compact({**shortest, "threat": {"type": "x", "confidence": 0}}))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(report=wire.MESSAGES[ThreatReport])
 def test_a_report_of_the_contract_is_read_alike(report: ThreatReport) -> None:
     """Any report that the contract can write is read with the same values, or left to the contract."""
     judged(report.model_copy(update={"agent_id": AGENT}).body())
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(data=st.data())
 def test_a_wrong_value_anywhere_is_judged_as_by_the_contract(data: st.DataObject) -> None:
     """Any JSON text in place of any value: wrong types, numbers out of range, texts for numbers, null, deep nesting."""
@@ -79,7 +80,7 @@ def test_a_wrong_value_anywhere_is_judged_as_by_the_contract(data: st.DataObject
     judged(compact(replaced(REPORT, path, MARK)).replace(json.dumps(MARK).encode(), value))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(data=st.data())
 @example(data=None)
 def test_a_spoiled_report_is_judged_as_by_the_contract(data: st.DataObject | None) -> None:
@@ -98,7 +99,7 @@ NAMES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     name=st.sampled_from(NAMES),
     value=st.sampled_from([1, None, "t-2", MOMENT, {}, []]),
@@ -129,7 +130,7 @@ times = st.one_of(
 )
 
 
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 @given(text=times)
 @example(text="2026-01-02T24:00:00Z")
 @example(text="2026-W01-1T00:00:00Z")
@@ -165,7 +166,7 @@ WORDS = [
 ]
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     text=st.sampled_from(WORDS) | st.text(max_size=5) | st.from_regex(r"T[0-9]{3,5}(\.[0-9]{2,4})?\n?"),
     path=st.sampled_from(

@@ -23,6 +23,7 @@ from schemas.keys import (
 )
 from schemas.registration import Registration
 from tests import strategies as wire
+from tests.support.examples import examples
 
 KEYRING = ManagerKeyring(bytes(range(32)))
 OTHER = ManagerKeyring(bytes(range(1, 33)))
@@ -220,7 +221,7 @@ def test_new_tokens_are_tokens_and_new() -> None:
     assert first.secret != second.secret
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(token=tokens, data=st.data())
 def test_a_damaged_token_is_refused_without_a_word_of_it(token: EnrollmentToken, data: st.DataObject) -> None:
     """A token that was cut or garbled is refused, and neither text nor traceback shows any of its secret."""

@@ -17,6 +17,7 @@ from manager.storage.store_copy.copying import RowCheck, compare_store, copy_sto
 from manager.storage.store_copy.postgresql_target import open_target
 from manager.storage.store_copy.sqlite_source import SqliteSource
 from manager.store_migration import check_move, move_store
+from tests.support.examples import examples
 from tests.support.migrated_store import open_migrated
 from tests.support.moved_stores import database_rows, stopped_manager, store_rows
 
@@ -219,7 +220,7 @@ def test_every_value_that_fits_comes_back(tmp_path: Path, postgresql_address: Da
     with open_target(postgresql_address) as target:
 
         @hypothesis_seed(seed)
-        @settings(max_examples=25, deadline=None, database=None)
+        @settings(max_examples=examples(25), deadline=None, database=None)
         @given(rows=st.lists(ROWS, max_size=30), names=st.lists(st.one_of(TEXTS, HOSTILE), unique=True, max_size=12))
         def check(rows: list[tuple[float, str, str, str, int, bytes]], names: list[str]) -> None:
             path = tmp_path / f"{next(copies)}.db"

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from manager.broker.connection.connection_slots import ConnectionSlots, network_of
 from manager.broker.limits import BrokerLimits
+from tests.support.examples import examples
 
 LIMITS = BrokerLimits(
     connections=4,
@@ -49,7 +50,7 @@ class Oracle:
         return self.count(state="user") >= 4 or self.count(state=user) >= 2
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(steps)
 def test_shares_hold_whatever_happens(steps: list[tuple[str, str | None, int]]) -> None:
     """No share is ever exceeded, none takes from another, and a closed connection gives its place back."""

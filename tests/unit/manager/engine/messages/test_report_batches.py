@@ -20,6 +20,7 @@ from schemas.message_codes import with_mac, without_mac
 from schemas.report_batches import batch_body, stated_count, stated_ids
 from tests.spoiling import VALUES
 from tests.support.engine import Bench
+from tests.support.examples import examples
 from tests.support.simulated import SimulatedAgent
 
 AGENT = "ag-0123456789abcdef"
@@ -213,7 +214,7 @@ def test_a_batch_that_is_none_is_one_dead_letter(bench: Bench, batch: bytes) -> 
     assert bench.failures() == {}
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     bad=st.lists(
         st.sampled_from(VALUES) | st.sampled_from([b'{"x":"\xff"}', body("t-9")[:-1], body(""), NO_TEXT]), max_size=3
