@@ -148,12 +148,13 @@ def open_migrated(path: Path) -> Database:
     """Open the writer's database of a store; one that does not exist is made with the present schema."""
     if _Present.databases is not None:
         return open_writer(_Present.databases.of(path))
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_bytes(_new_store())
-    database = open_store(path)
-    migrate(database, path)
-    return database
+    if path.exists():
+        database = open_store(path)
+        migrate(database, path)
+        return database
+    path.touch(mode=0o600)
+    path.write_bytes(_new_store())
+    return open_store(path)
 
 
 def open_reading(path: Path) -> Database:

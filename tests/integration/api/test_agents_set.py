@@ -1,5 +1,7 @@
 """Changes of several agents by one command, and organizations that nothing names."""
 
+from collections.abc import Iterator
+
 import httpx2
 import pytest
 
@@ -12,9 +14,21 @@ from tests.integration.api.terminal import Terminal
 @pytest.fixture
 def hosts(served: Served) -> list[str]:
     """Hosts of one organization, more than one request takes."""
+    return _enrolled(served)
+
+
+def _enrolled(served: Served) -> list[str]:
     with served.bench() as bench:
         token = bench.token(site="bonn")
         return [bench.enroll(f"web-{number}", token, site="bonn").agent_id for number in range(203)]
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A manager with such hosts, which no test changes."""
+    with Served(tmp_path_factory.mktemp("unchanged")) as served:
+        _enrolled(served)
+        yield served
 
 
 def test_hosts_are_changed_by_name_or_selection(hosts: list[str], admin: httpx2.Client, terminal: Terminal) -> None:
@@ -37,7 +51,6 @@ def test_hosts_are_changed_by_name_or_selection(hosts: list[str], admin: httpx2.
     assert len(terminal.records("audit", "list", "--action", "agent.set", "--limit", "1000")) == 203 * 2 + 1
 
 
-@pytest.mark.usefixtures("hosts")
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
@@ -50,13 +63,12 @@ def test_hosts_are_changed_by_name_or_selection(hosts: list[str], admin: httpx2.
         ("web-1 --tag a --untag a", ExitCode.USAGE, "a: name it"),
     ],
 )
-def test_a_wrong_selection_changes_nothing(
-    admin: httpx2.Client, terminal: Terminal, words: str, code: ExitCode, told: str
-) -> None:
+def test_a_wrong_selection_changes_nothing(unchanged: Served, words: str, code: ExitCode, told: str) -> None:
     """Neither names nor a selection, both, a name that is not found, or a selection without a host."""
-    done = terminal.run("agents", "set", *words.split())
+    done = Terminal(unchanged).run("agents", "set", *words.split())
     assert (done.exit_code, told in done.output) == (code, True), done.output
-    assert admin.get("/api/audit?action=agent.set").json()["data"] == []
+    with unchanged.client() as admin:
+        assert admin.get("/api/audit?action=agent.set").json()["data"] == []
 
 
 def test_a_change_that_one_host_cannot_have_changes_none(served: Served, terminal: Terminal) -> None:

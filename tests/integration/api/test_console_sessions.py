@@ -36,7 +36,7 @@ def _sign_in(browser: httpx2.Client, token: str = ADMIN_TOKEN) -> dict[str, Any]
 
 def _wait(served: Served, seconds: float) -> None:
     with served.bench() as bench:
-        bench.pass_time(seconds)
+        bench.pass_time(seconds, step=60)
 
 
 def test_a_sign_in_sets_a_cookie_that_scripts_cannot_read(browser: httpx2.Client) -> None:

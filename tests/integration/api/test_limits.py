@@ -108,15 +108,15 @@ def test_a_whole_fleet_behind_one_address_is_let_in(served: Served) -> None:
             assert anybody.post(path, json={}, headers=own).status_code == 200
 
 
-def test_five_hundred_agents_behind_one_address_are_all_heard(served: Served) -> None:
-    """A heartbeat each 30 s is two in a minute from each of them: a thousand from one address, and none is refused."""
+def test_a_hundred_agents_behind_one_address_are_all_heard(served: Served) -> None:
+    """A heartbeat each 30 s is two in a minute from each of them: two hundred from one address, and none is refused."""
     with served.bench() as bench:
         token = bench.token()
-        agents = [bench.enroll(f"srv-{number}", token) for number in range(500)]
+        agents = [bench.enroll(f"srv-{number}", token) for number in range(100)]
     refused = {}
     with served.client(None) as one_address:
-        for number in range(1000):
-            agent = agents[number % 500]
+        for number in range(200):
+            agent = agents[number % 100]
             own = {"Authorization": f"Bearer {agent.keys.http_token}"}
             answer = one_address.post(f"/api/agents/{agent.agent_id}/heartbeat", json={}, headers=own)
             if answer.status_code != 200:
