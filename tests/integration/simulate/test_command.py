@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from simulate.cli import simulate
 from tests.integration.simulate.plans import KINDS
 from tests.support.ports import free_port
 from tests.support.processes import ManagerProcess
@@ -81,6 +84,7 @@ def test_http_at_the_managers_address(manager: ManagerProcess, words: list[str])
     assert f"addresses          {manager.http}\n" in output
 
 
+@pytest.mark.long("tests/property/test_simulate_ledger.py")
 @pytest.mark.mosquitto
 def test_a_loss(tmp_path: Path) -> None:
     """Exit code 1 where reports never reach the manager, because its broker stays away; they are counted and named."""
@@ -127,19 +131,32 @@ def test_an_interrupt_ends_the_schedule(manager: ManagerProcess) -> None:
         ("PANGUARD_ENROLL_TOKEN", [], "error: there is no enrollment token: set PANGUARD_ENROLL_TOKEN"),
         ("", ["--connections", "2"], "error: --connections is for HTTP"),
         ("", ["--enroll-token-file", "/nowhere"], "error: /nowhere cannot be read: name the file"),
-        ("", ["--agents", "30000"], "error: 30,000 connections need 30,064 open files, and the limit is 1,000"),
     ],
 )
-def test_wrong_usage(manager: ManagerProcess, missing: str, words: list[str], sentence: str) -> None:
+def test_wrong_usage(
+    monkeypatch: pytest.MonkeyPatch, manager: ManagerProcess, missing: str, words: list[str], sentence: str
+) -> None:
     """Exit code 2, nothing on standard output, and one sentence that says what to do."""
+    for name in _OURS:
+        monkeypatch.delenv(name, raising=False)
     environment = {name: value for name, value in _environment(manager).items() if name != missing}
-    limit = ["prlimit", "--nofile=1000:1000"] if "30000" in words else []
+    app = typer.Typer()
+    app.command()(simulate)
+    done = CliRunner().invoke(app, ["--manager", manager.mqtt, *words], env=environment)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith(sentence)
+
+
+def test_more_connections_than_open_files(manager: ManagerProcess) -> None:
+    """The same where the process may not open as many files as it needs."""
     clean = {name: value for name, value in os.environ.items() if name not in _OURS}
-    command = [*limit, sys.executable, "-m", "panguard", "simulate", "--manager", manager.mqtt, *words]
+    command = ["prlimit", "--nofile=1000:1000", sys.executable, "-m", "panguard", "simulate"]
     done = subprocess.run(  # noqa: S603 -- our own command, no shell
-        command, env=clean | environment, check=False, capture_output=True, text=True, timeout=60
-    )
+        [*command, "--manager", manager.mqtt, "--agents", "30000"],
+        env=clean | _environment(manager), check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
+    sentence = "error: 30,000 connections need 30,064 open files, and the limit is 1,000"
     assert done.stderr.splitlines()[-1].startswith(sentence)
 
 
