@@ -71,6 +71,16 @@ def test_every_period_counts_the_addresses_that_were_seen_in_it(
         for period in (HOUR, SIX_HOURS, DAY):
             for organizations in (None, ["acme"], ["other"], ["acme", "other"]):
                 _compare(reader, seen, now, period, organizations)
+        _compare_last_seen(database)
+
+
+def _compare_last_seen(database: Database) -> None:
+    """Each address's last time is that of a counted threat, and no counted one is more than six hours younger."""
+    found = database.execute_sql(
+        "SELECT threat_source.last_seen, max(counted.last_seen) FROM threat_source "
+        "JOIN threat_source_count AS counted ON source_number = number GROUP BY number, threat_source.last_seen"
+    ).fetchall()
+    assert all(newest - SIX_HOURS <= known <= newest for known, newest in found)
 
 
 def _compare(reader: Reader, seen: list[Seen], now: float, period: int, organizations: list[str] | None) -> None:

@@ -14,6 +14,15 @@ _NEVER = 2**62
 """The boundary of a period that is counted in buckets of one length."""
 
 
+class _Hours(NamedTuple):
+    """The hours that are added to the whole days from `whole` on or, with the sign -1, left out of them."""
+
+    first_hour: float
+    end_hour: float
+    sign: int
+    whole: float
+
+
 class Ranking(NamedTuple):
     """The number of agents or sources, and the top entries by number of threats."""
 
@@ -26,11 +35,31 @@ def kinds(
 ) -> list[tuple[str, str, int]]:
     """Return tuples of severity, type and number of threats."""
     period = now - since
-    seconds = FIVE_MINUTES if period <= SIX_HOURS else HOUR if period <= DAY else DAY
-    boundary = (since // DAY + 1) * DAY if seconds == HOUR else _NEVER
-    params = {**buckets_of(since, seconds, organizations), "longer": DAY, "boundary": boundary}
-    found = reader.select("counts.kinds", params)
+    if SIX_HOURS < period <= DAY:
+        hours = _hours_since(since)
+        params = buckets_of(since, HOUR, organizations) | {
+            "bucket": hours.first_hour, "end": hours.end_hour, "sign": hours.sign, "whole": hours.whole,
+        }  # fmt: skip
+    else:
+        params = buckets_of(since, FIVE_MINUTES if period <= SIX_HOURS else DAY, organizations)
+        params |= {"end": _NEVER, "sign": 1, "whole": _NEVER}
+    found = reader.select("counts.kinds", params | {"longer": DAY})
     return [(severity, type_, int(number)) for severity, type_, number in found]
+
+
+def day_and_week(now: float, organizations: Collection[str] | None = None) -> dict[str, Any]:
+    """Return the parameters of the statements that count the last day, of which one counts the last week, too."""
+    since, week_ago = now - DAY, now - 7 * DAY
+    week = {"week": week_ago // DAY * DAY, "week_ago": week_ago}
+    return {**buckets_of(since, DAY, organizations), **_hours_since(since)._asdict(), **week}
+
+
+def _hours_since(since: float) -> _Hours:
+    """Return the fewer hours of a day: those from a time on are added to later days, or those before it left out."""
+    hour, day = since // HOUR * HOUR, since // DAY * DAY
+    if hour - day < day + DAY - hour:
+        return _Hours(day, hour, -1, day)
+    return _Hours(hour, day + DAY, 1, day + DAY)
 
 
 def agents(reader: Reader, since: float, now: float, organizations: Collection[str] | None, limit: int) -> Ranking:

@@ -198,6 +198,11 @@ def _vitals_period(row: Sequence[int], total_before: int | None) -> Record:
     }
 
 
+def of_numbers(reader: Reader, numbers: str) -> list[Record]:
+    """Return the agents of a JSON list of numbers, in its order."""
+    return [record_of(row) for row in reader.records("agents.of_numbers", (numbers,))]
+
+
 def organization_of(reader: Reader, agent_id: str) -> str | None:
     """Return the organization of a registered agent, or None."""
     row = reader.row(AgentTable.select(AgentTable.organization_id).where(_LIVING, AgentTable.agent_id == agent_id))

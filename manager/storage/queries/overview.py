@@ -1,8 +1,9 @@
 """Overview of the fleet: agents by state, threats of a day and a week, policy distribution."""
 
+import json
 from collections import Counter
-from collections.abc import Collection
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import NamedTuple, TypeAlias
 
 from peewee import Case
 
@@ -15,110 +16,110 @@ from manager.storage.tables import AgentTable
 AGENTS_SHOWN = 200
 TYPES_SHOWN = 10
 DAY = 86_400.0
-WEEK = 7 * DAY
+
+
+_Kinds: TypeAlias = list[tuple[str, str, int]]
+"""Tuples of severity, type and number of threats."""
 
 
 class _Figures(NamedTuple):
-    """Counts of the overview that are one number each."""
+    """Counts of the overview, and the numbers of the agents that it shows, as a JSON list."""
 
+    states: Mapping[str, int]
+    systems: Mapping[str, int]
+    day: _Kinds
+    week: _Kinds
     attackers: int
     affected_agents: int
     open_incidents: int
     revision: int
     agents_with_current_policy: int
+    most_urgent: str
 
 
 _FLEET_FIGURES = (
+    "agents.count_by_state",
+    "agents.count_by_os",
+    "counts.kinds_of_day_and_week",
     "counts.count_fleet_sources",
     "counts.count_fleet_agents",
     "incidents.count_open",
     "policies.fleet_revision",
     "policies.count_current",
+    "agents.most_urgent",
 )
 """The statements of `_Figures` for the fleet."""
 
 
 def overview(reader: Reader, now: float, organizations: Collection[str] | None) -> Record:
     """Return the counts and lists of the overview, of organizations or of all; `now` is in seconds since 1970."""
-    states, systems = _by_state_and_system(reader, organizations)
-    figures = _figures(reader, now, organizations)
-    today = threat_statistics.kinds(reader, now - DAY, now, organizations)
+    figures = _of_fleet(reader, now) if organizations is None else _of_organizations(reader, now, organizations)
+    states = figures.states
     return {
-        "totalAgents": states.total(),
-        "onlineAgents": states[State.ONLINE],
-        "staleAgents": states[State.STALE],
-        "offlineAgents": states[State.OFFLINE],
-        "agents": _unwell_first(reader, organizations),
-        "threatSummary": _threat_summary(reader, now, today, figures, organizations),
-        "topThreats": summary.by_type(today)[:TYPES_SHOWN],
+        "totalAgents": sum(states.values()),
+        "onlineAgents": states.get(State.ONLINE, 0),
+        "staleAgents": states.get(State.STALE, 0),
+        "offlineAgents": states.get(State.OFFLINE, 0),
+        "agents": agents.of_numbers(reader, figures.most_urgent),
+        "threatSummary": _threat_summary(figures),
+        "topThreats": summary.by_type(figures.day)[:TYPES_SHOWN],
         "activePolicyVersion": figures.revision,
         "policyCurrentAgents": figures.agents_with_current_policy,
-        "agentsByOs": dict(sorted(systems.items())),
+        "agentsByOs": dict(sorted(figures.systems.items())),
         "updatedAt": moment(now),
     }
 
 
-def _by_state_and_system(reader: Reader, organizations: Collection[str] | None) -> tuple[Counter[str], Counter[str]]:
-    """Return the number of agents by state and by operating system."""
-    states, systems = Counter[str](), Counter[str]()
-    if organizations is None:  # two counts in the order of an index each cost less than one that sorts
-        for counted, value, number in reader.select("agents.count_by_state_and_os"):
-            (states if counted == "state" else systems)[value] = number
-        return states, systems
-    for state, system, number in reader.select(
-        "agents.count_organizations_by_state_and_os", (json_list(organizations),)
-    ):
+def _of_fleet(reader: Reader, now: float) -> _Figures:
+    """Return the figures of all agents, by one statement: after each the thread waits for the interpreter's lock."""
+    params = threat_statistics.day_and_week(now) | {"limit": AGENTS_SHOWN}
+    states, systems, kinds, *counts = reader.values(_FLEET_FIGURES, params)
+    return _Figures(json.loads(states), json.loads(systems), *_day_and_week(kinds), *counts)
+
+
+def _of_organizations(reader: Reader, now: float, organizations: Collection[str]) -> _Figures:
+    """Return the figures of the agents of organizations."""
+    states, systems, named = Counter[str](), Counter[str](), json_list(organizations)
+    for state, system, number in reader.select("agents.count_organizations_by_state_and_os", (named,)):
         states[state] += number
         systems[system] += number
-    return states, systems
-
-
-def _figures(reader: Reader, now: float, organizations: Collection[str] | None) -> _Figures:
-    """Return the single counts; those of the fleet by one statement."""
-    if organizations is None:
-        return _Figures(*reader.values(_FLEET_FIGURES, threat_statistics.buckets_of(now - DAY, int(DAY))))
-    current = reader.select("policies.count_current_of_organizations", (json_list(organizations),))
+    params = threat_statistics.day_and_week(now, organizations)
+    (kinds,) = reader.values(("counts.kinds_of_day_and_week",), params)
+    ((current,),) = reader.select("policies.count_current_of_organizations", (named,))
     return _Figures(
+        states,
+        systems,
+        *_day_and_week(kinds),
         threat_statistics.sources(reader, now - DAY, now, organizations, 0).total,
         threat_statistics.agents(reader, now - DAY, now, organizations, 0).total,
         incidents.open_count(reader, organizations),
         policies.revision(reader, organizations),
-        int(current[0][0]),
+        int(current),
+        _most_urgent(reader, organizations),
     )
 
 
-def _unwell_first(reader: Reader, organizations: Collection[str] | None) -> list[Record]:
-    """Return the agents of the overview, the most urgent first; an index finds them without reading other rows."""
-    wanted: Any
-    if organizations is None:
-        wanted = [number for (number,) in reader.select("agents.most_urgent", {"limit": AGENTS_SHOWN})]
-    else:
-        living = AgentTable.alias()
-        wanted = living.select(living.number).where(
-            living.removed_at.is_null(), living.organization_id.in_(list(organizations))
-        )
-        wanted = wanted.order_by(*_urgency(living)).limit(AGENTS_SHOWN)
-    query = agents.selection().where(AgentTable.number.in_(wanted)).order_by(*_urgency(AgentTable))
-    return [agents.record_of(row) for row in reader.rows(query)]
+def _day_and_week(kinds: str) -> tuple[_Kinds, _Kinds]:
+    """Return the kinds of the last day and of the last week from the value of their statement."""
+    found = json.loads(kinds)
+    day = [(severity, type_, number) for severity, type_, number, _ in found if number]
+    return day, [(severity, type_, number) for severity, type_, _, number in found]
 
 
-def _urgency(agent: Any) -> tuple[Any, ...]:
-    """Return the sort order: stale, offline, online; `agent` is the table or an alias of it."""
+def _most_urgent(reader: Reader, organizations: Collection[str]) -> str:
+    """Return the numbers of the agents of organizations that are shown, the most urgent first: a JSON list."""
+    agent = AgentTable
     order = Case(agent.state, ((State.STALE.value, 0), (State.OFFLINE.value, 1)), 2)
-    return order, agent.state_since.desc(), agent.number
+    query = agent.select(agent.number).where(agent.removed_at.is_null(), agent.organization_id.in_(list(organizations)))
+    rows = reader.rows(query.order_by(order, agent.state_since.desc(), agent.number).limit(AGENTS_SHOWN))
+    return json.dumps([row["number"] for row in rows])
 
 
-def _threat_summary(
-    reader: Reader,
-    now: float,
-    today: list[tuple[str, str, int]],
-    figures: _Figures,
-    organizations: Collection[str] | None,
-) -> Record:
-    """Count threats by event time: the last day and week by severity, and the last day's flat counts."""
-    day = summary.by_severity(today)
+def _threat_summary(figures: _Figures) -> Record:
+    """Return the threats by event time: of the last day and week by severity, and the last day's flat counts."""
+    day = summary.by_severity(figures.day)
     return {
         "last24h": day,
-        "last7d": summary.by_severity(threat_statistics.kinds(reader, now - WEEK, now, organizations)),
+        "last7d": summary.by_severity(figures.week),
         **summary.flat_counts(day, figures.attackers, figures.affected_agents, figures.open_incidents),
     }

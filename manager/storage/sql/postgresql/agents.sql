@@ -182,33 +182,54 @@ WHERE number = ANY (ARRAY(SELECT json_array_elements_text(%s::json)::bigint));
 -- name: number_and_organization
 SELECT number, organization_id FROM agent WHERE agent_id = %s;
 
--- name: count_by_state_and_os
--- The number of agents by state and by operating system; the indexes agent_at_a_glance and agent_by_os answer.
-SELECT 'state' AS property, state AS value, count(*) AS number FROM agent WHERE removed_at IS NULL GROUP BY state
-UNION ALL
-SELECT 'os', os, count(*) FROM agent WHERE removed_at IS NULL AND os >= '' GROUP BY os;
+-- name: count_by_state
+-- JSON object, in the order of the index agent_at_a_glance.
+SELECT coalesce(json_object_agg(state, number), '{}')::text
+FROM (SELECT state, count(*) AS number FROM agent WHERE removed_at IS NULL GROUP BY state) AS counted;
+
+-- name: count_by_os
+-- JSON object, in the order of agent_by_os, which is taken because of its second condition: every text meets it.
+SELECT coalesce(json_object_agg(os, number), '{}')::text
+FROM (SELECT os, count(*) AS number FROM agent WHERE removed_at IS NULL AND os >= '' GROUP BY os) AS counted;
 
 -- name: most_urgent
--- The numbers of the agents that are shown first: stale, offline, online, in each the last changed first. Each state is
--- read in the order of the index agent_at_a_glance up to the limit.
-SELECT number FROM (
-    SELECT 0 AS urgency, number, state_since FROM (
-        SELECT number, state_since FROM agent
-        WHERE removed_at IS NULL AND state = 'stale' ORDER BY state_since DESC, number LIMIT %(limit)s
-    ) AS stale
-    UNION ALL
-    SELECT 1, number, state_since FROM (
-        SELECT number, state_since FROM agent
-        WHERE removed_at IS NULL AND state = 'offline' ORDER BY state_since DESC, number LIMIT %(limit)s
-    ) AS offline
-    UNION ALL
-    SELECT 2, number, state_since FROM (
-        SELECT number, state_since FROM agent
-        WHERE removed_at IS NULL AND state = 'online' ORDER BY state_since DESC, number LIMIT %(limit)s
-    ) AS online
-) AS found
-ORDER BY urgency, state_since DESC, number
-LIMIT %(limit)s;
+-- The numbers of the agents that are shown first, a JSON list: stale, offline, online, in each the last changed first.
+-- Each state is read in the order of the index agent_at_a_glance up to the limit.
+SELECT coalesce(json_agg(number ORDER BY urgency, state_since DESC, number), '[]')::text FROM (
+    SELECT number, urgency, state_since FROM (
+        SELECT 0 AS urgency, number, state_since FROM (
+            SELECT number, state_since FROM agent
+            WHERE removed_at IS NULL AND state = 'stale' ORDER BY state_since DESC, number LIMIT %(limit)s
+        ) AS stale
+        UNION ALL
+        SELECT 1, number, state_since FROM (
+            SELECT number, state_since FROM agent
+            WHERE removed_at IS NULL AND state = 'offline' ORDER BY state_since DESC, number LIMIT %(limit)s
+        ) AS offline
+        UNION ALL
+        SELECT 2, number, state_since FROM (
+            SELECT number, state_since FROM agent
+            WHERE removed_at IS NULL AND state = 'online' ORDER BY state_since DESC, number LIMIT %(limit)s
+        ) AS online
+    ) AS found
+    ORDER BY urgency, state_since DESC, number
+    LIMIT %(limit)s
+) AS urgent;
+
+-- name: of_numbers
+-- The rows of the agents of a JSON list of numbers, in its order, without credentials; those of `agents.selection`.
+SELECT
+    number, agent_id, organization_id, hostname, os, arch, agent.version, site, tags, reported_tags, reported_site,
+    addresses, ip, door, token_id, registered_at, state, state_since, reason, session, mode, clock_offset,
+    last_heartbeat, cpu, memory, uptime, events_processed, events_total, threats_detected, actions_executed,
+    outbox_size, outbox_dropped, sources, trial_seconds_left, policy_version, policy_digest, policy_state,
+    policy_error, policy_applied_at, blocklist_sequence, health, enforcement, mode_wanted, enforced,
+    agent_policy.version AS active_version, digest AS active_digest, published AS active_published
+FROM json_array_elements_text(%s::json) WITH ORDINALITY AS wanted (value, place)
+JOIN agent ON number = wanted.value::integer
+JOIN agent_vitals ON agent_vitals.agent_number = number
+LEFT JOIN agent_policy ON agent_policy.agent_number = number
+ORDER BY wanted.place;
 
 -- name: count_organizations_by_state_and_os
 -- Parameter: JSON array of organizations.

@@ -82,7 +82,8 @@ SELECT received_at FROM threat WHERE sequence <= %s ORDER BY sequence DESC LIMIT
 
 -- name: number_sources
 -- Gives new source addresses a number, in the order of their first threat; an upsert would take a number for each known
--- address, too. `last_seen` is exact to a day, so that most rows stay as they are.
+-- address, too. `last_seen` is exact to six hours, so that most rows stay as they are, and that `count_fleet_sources`
+-- need not look up what is seen all the time.
 WITH seen AS MATERIALIZED (
     SELECT source_ip, max(event_time) AS last_seen, min(sequence) AS first
     FROM threat
@@ -91,7 +92,7 @@ WITH seen AS MATERIALIZED (
 ), renewed AS (
     UPDATE threat_source SET last_seen = seen.last_seen
     FROM seen
-    WHERE address = source_ip AND seen.last_seen > threat_source.last_seen + 86400
+    WHERE address = source_ip AND seen.last_seen > threat_source.last_seen + 21600
 )
 INSERT INTO threat_source (address, last_seen)
 SELECT source_ip, last_seen FROM seen
@@ -132,20 +133,20 @@ DELETE FROM threat_source WHERE number BETWEEN %s AND %s AND last_seen < %s;
 SELECT address FROM threat_source WHERE number = %s;
 
 -- name: kinds
--- Threats by severity and type: from the buckets of the length `seconds` up to `boundary`, and from the longer ones of
--- `longer` that begin there, which are fewer rows for the same threats.
+-- Threats by severity and type: from the buckets of the length `seconds` between two times, which are added or, with the
+-- `sign` -1, left out of the longer ones; and from those of `longer` that begin at `whole` or later.
 SELECT severity, type, sum(number)::bigint
 FROM (
-    SELECT severity, type, sum(count) AS number
+    SELECT severity, type, %(sign)s * sum(count) AS number
     FROM threat_kind_count
-    WHERE seconds = %(seconds)s AND bucket >= %(bucket)s::bigint AND bucket < %(boundary)s::bigint
+    WHERE seconds = %(seconds)s AND bucket >= %(bucket)s::bigint AND bucket < %(end)s::bigint
       AND (%(organizations)s::text IS NULL
            OR organization_id = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
     GROUP BY severity, type
     UNION ALL
     SELECT severity, type, sum(count) AS number
     FROM threat_kind_count
-    WHERE seconds = %(longer)s AND bucket >= %(boundary)s::bigint
+    WHERE seconds = %(longer)s AND bucket >= %(whole)s::bigint
       AND (%(organizations)s::text IS NULL
            OR organization_id = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
     GROUP BY severity, type
@@ -162,7 +163,41 @@ FROM (
               = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
     GROUP BY severity, type
 ) AS found
-GROUP BY severity, type;
+GROUP BY severity, type
+HAVING sum(number) > 0;
+
+-- name: kinds_of_day_and_week
+-- Threats by severity and type, of the last day and the last week: a JSON list of lists. The day is computed as by `kinds`,
+-- and the whole days are read once for both.
+SELECT coalesce(json_agg(json_build_array(severity, type, of_day, of_week)), '[]')::text
+FROM (
+    SELECT severity, type, sum(of_day)::bigint AS of_day, sum(of_week)::bigint AS of_week
+    FROM (
+        SELECT severity, type, CASE WHEN bucket >= %(whole)s::bigint THEN count ELSE 0 END AS of_day, count AS of_week
+        FROM threat_kind_count
+        WHERE seconds = 86400 AND bucket >= %(week)s::bigint
+          AND (%(organizations)s::text IS NULL
+               OR organization_id = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
+        UNION ALL
+        SELECT severity, type, %(sign)s * count, 0
+        FROM threat_kind_count
+        WHERE seconds = 3600 AND bucket >= %(first_hour)s::bigint AND bucket < %(end_hour)s::bigint
+          AND (%(organizations)s::text IS NULL
+               OR organization_id = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
+        UNION ALL
+        SELECT severity, type, CASE WHEN event_time >= %(since)s THEN 1 ELSE 0 END, 1
+        FROM (
+            SELECT severity, type, event_time, agent_number FROM threat
+            WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'kinds')
+            ORDER BY sequence OFFSET 0
+        ) AS uncounted
+        WHERE event_time >= %(week_ago)s
+          AND (%(organizations)s::text IS NULL
+               OR (SELECT organization_id FROM agent WHERE number = agent_number)
+                  = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
+    ) AS found
+    GROUP BY severity, type
+) AS kinds;
 
 -- name: count_agents
 -- The number of agents that reported. Grouping hashes the values; count(DISTINCT) would sort them.
@@ -261,8 +296,9 @@ SELECT count(*) FROM (SELECT value FROM (
 
 -- name: count_fleet_sources
 -- The number of source addresses of all organizations within a day, without grouping the counts of the day.
--- `threat_source.last_seen` is the time of a threat, and no later threat of the address is a day younger: an address that
--- was seen there within the period counts, and only one that was seen there in the day before has to be looked up.
+-- `threat_source.last_seen` is the time of a threat, and no later threat of the address is a day younger (six hours, but
+-- for those that an earlier release counted): an address that was seen there within the period counts, and only one that
+-- was seen there in the day before has to be looked up.
 WITH waiting AS MATERIALIZED (
     SELECT source_number FROM threat_source_count
     WHERE seconds = 0 AND bucket >= %(bucket)s::bigint AND last_seen >= %(since)s

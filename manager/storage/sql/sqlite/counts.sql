@@ -73,13 +73,14 @@ ON CONFLICT (seconds, bucket, source_number, organization_id) DO UPDATE SET
 SELECT received_at FROM threat WHERE sequence <= ? ORDER BY sequence DESC LIMIT 1;
 
 -- name: number_sources
--- Gives new source addresses a number. `last_seen` is exact to a day, so that most rows stay as they are, and are left out
--- before the upsert, which costs more than looking them up.
+-- Gives new source addresses a number. `last_seen` is exact to six hours, so that most rows stay as they are, and that
+-- `count_fleet_sources` need not look up what is seen all the time. Those that stay are left out before the upsert, which
+-- costs more than looking them up.
 INSERT INTO threat_source (address, last_seen)
 SELECT source_ip, event_time FROM threat LEFT JOIN threat_source ON address = source_ip
-WHERE source_ip IS NOT NULL AND sequence BETWEEN ? AND ? AND (number IS NULL OR event_time > last_seen + 86400)
+WHERE source_ip IS NOT NULL AND sequence BETWEEN ? AND ? AND (number IS NULL OR event_time > last_seen + 21600)
 ON CONFLICT (address) DO UPDATE SET last_seen = excluded.last_seen
-WHERE excluded.last_seen > threat_source.last_seen + 86400;
+WHERE excluded.last_seen > threat_source.last_seen + 21600;
 
 -- name: prune_kinds
 -- Parameters: bucket length, time before which buckets go, row limit.
@@ -114,19 +115,19 @@ DELETE FROM threat_source WHERE number BETWEEN ? AND ? AND last_seen < ?;
 SELECT address FROM threat_source WHERE number = ?;
 
 -- name: kinds
--- Threats by severity and type: from the buckets of the length :seconds up to :boundary, and from the longer ones of
--- :longer that begin there, which are fewer rows for the same threats.
+-- Threats by severity and type: from the buckets of the length :seconds between two times, which are added or, with the
+-- :sign -1, left out of the longer ones; and from those of :longer that begin at :whole or later.
 SELECT severity, type, sum(number)
 FROM (
-    SELECT severity, type, sum(count) AS number
+    SELECT severity, type, :sign * sum(count) AS number
     FROM threat_kind_count
-    WHERE seconds = :seconds AND bucket >= :bucket AND bucket < :boundary
+    WHERE seconds = :seconds AND bucket >= :bucket AND bucket < :end
       AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)))
     GROUP BY severity, type
     UNION ALL
     SELECT severity, type, sum(count) AS number
     FROM threat_kind_count
-    WHERE seconds = :longer AND bucket >= :boundary
+    WHERE seconds = :longer AND bucket >= :whole
       AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)))
     GROUP BY severity, type
     UNION ALL
@@ -139,7 +140,36 @@ FROM (
               IN (SELECT value FROM json_each(:organizations)))
     GROUP BY severity, type
 ) AS found
-GROUP BY severity, type;
+GROUP BY severity, type
+HAVING sum(number) > 0;
+
+-- name: kinds_of_day_and_week
+-- Threats by severity and type, of the last day and the last week: a JSON list of lists. The day is computed as by `kinds`,
+-- and the whole days are read once for both.
+SELECT json_group_array(json_array(severity, type, of_day, of_week))
+FROM (
+    SELECT severity, type, sum(of_day) AS of_day, sum(of_week) AS of_week
+    FROM (
+        SELECT severity, type, CASE WHEN bucket >= :whole THEN count ELSE 0 END AS of_day, count AS of_week
+        FROM threat_kind_count
+        WHERE seconds = 86400 AND bucket >= :week
+          AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)))
+        UNION ALL
+        SELECT severity, type, :sign * count, 0
+        FROM threat_kind_count
+        WHERE seconds = 3600 AND bucket >= :first_hour AND bucket < :end_hour
+          AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)))
+        UNION ALL
+        SELECT severity, type, CASE WHEN event_time >= :since THEN 1 ELSE 0 END, 1
+        FROM threat
+        WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'kinds')
+          AND event_time >= :week_ago
+          AND (:organizations IS NULL
+               OR (SELECT organization_id FROM agent WHERE number = agent_number)
+                  IN (SELECT value FROM json_each(:organizations)))
+    ) AS found
+    GROUP BY severity, type
+) AS kinds;
 
 -- name: count_agents
 -- The number of agents that reported.
@@ -227,8 +257,9 @@ SELECT count(DISTINCT value) FROM (
 
 -- name: count_fleet_sources
 -- The number of source addresses of all organizations within a day, without grouping the counts of the day.
--- `threat_source.last_seen` is the time of a threat, and no later threat of the address is a day younger: an address that
--- was seen there within the period counts, and only one that was seen there in the day before has to be looked up.
+-- `threat_source.last_seen` is the time of a threat, and no later threat of the address is a day younger (six hours, but
+-- for those that an earlier release counted): an address that was seen there within the period counts, and only one that
+-- was seen there in the day before has to be looked up.
 WITH waiting AS MATERIALIZED (
     SELECT source_number FROM threat_source_count WHERE seconds = 0 AND bucket >= :bucket AND last_seen >= :since
 )
