@@ -1,6 +1,7 @@
 """Wiring: the only place that builds the manager's parts and connects them."""
 
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
@@ -35,7 +36,6 @@ from manager.runtime.engine_settings import engine_settings, keyed_id, life_key
 from manager.runtime.metrics import EngineCollector, Histograms, TimedPublisher, TimedStore
 from manager.runtime.mqtt_door import MqttDoor
 from manager.runtime.notification_metrics import NotificationCollector
-from manager.runtime.phases import Phases
 from manager.runtime.transport_security import Transport
 from manager.runtime.version import VERSION
 from manager.settings import Settings
@@ -52,6 +52,26 @@ if TYPE_CHECKING:
     from manager.runtime.membership import Membership
 
 log = structlog.get_logger(__name__)
+
+
+class Phases:
+    """Measures the phases of a start, which follow on each other; the first one begins now.
+
+    Args:
+        clock: seconds on a monotonic clock.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began = clock()
+        self.seconds: dict[str, float] = {}
+        """The durations in seconds, in the order of the phases."""
+
+    def end(self, name: str) -> None:
+        """End a phase; the next one begins."""
+        now = self._clock()
+        self.seconds[name] = round(now - self._began, 3)
+        self._began = now
 
 
 class Manager:
