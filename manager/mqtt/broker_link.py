@@ -371,6 +371,7 @@ class BrokerLink:
             self._lost(client, f"the broker refuses the manager: {code}")
             return
         self._fresh = not flags.session_present
+        self._topics.clear()  # those of removed agents with it
         self._asked = filters = self._filters()
         if flags.session_present:
             client.unsubscribe(unwanted(filters, self._possible_filters))
