@@ -248,7 +248,8 @@ class Liveness:
         While `is_behind`, the next call goes on.
         """
         more = self.turn(agents, now)
-        silent, self._silent = sorted(self._silent[:LOSSES], key=attrgetter("number")), self._silent[LOSSES:]
+        silent = sorted(self._silent[:LOSSES], key=attrgetter("number"))
+        del self._silent[:LOSSES]  # a slice of the others would touch each of them
         self.is_behind = more or bool(self._silent)
         changed = []
         for agent in silent:
