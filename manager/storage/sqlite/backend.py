@@ -64,7 +64,8 @@ class SqliteBackend:
         """Commit the transaction, a large one in another thread.
 
         SQLite writes pages and waits for the disk without the interpreter's lock; `work` has the lock meanwhile. The
-        connection is used by one thread at a time: this one goes on with it when the other has ended.
+        connection is used by one thread at a time: this one goes on with it when the other has ended. Where the system
+        has no thread left, this one commits.
         """
         if work is None or threats < _LARGE:
             end()
@@ -77,7 +78,11 @@ class SqliteBackend:
             finally:
                 is_over.set()
 
-        committing = self._committer.submit(end_and_tell)
+        try:
+            committing = self._committer.submit(end_and_tell)
+        except RuntimeError:
+            end()
+            return
         try:
             work(is_over.is_set)
         finally:

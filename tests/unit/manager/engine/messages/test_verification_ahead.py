@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from threading import Event, current_thread, main_thread
+from threading import Event, Thread, current_thread, main_thread
 from typing import Any
 
 import pytest
@@ -150,6 +150,28 @@ def test_a_commit_that_fails_in_the_other_thread_acknowledges_nothing(
     assert bench.engine.can_commit
     assert bench.acknowledged.count(handle) == 1
     assert bench.rows("SELECT threat_id FROM threat") == [("t-1",)]
+
+
+def test_without_a_thread_for_the_commit_the_engine_commits_itself(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit on threads keeps no report out; once there is one again, it commits, and each report is stored once."""
+    agent, work = bench.enroll("web-1"), list[bool]()
+    monkeypatch.setattr(backend, "_LARGE", 1)
+    bench.store.work_beside_commits(lambda is_over: work.append(is_over()))
+
+    def refuse(_thread: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as limited:
+        limited.setattr(Thread, "start", refuse)
+        handle = put(bench, agent, "t-1")
+        bench.engine.step(bench.now)
+    assert (bench.engine.can_commit, bench.acknowledged.count(handle), work) == (True, 1, [])
+    put(bench, agent, "t-2")
+    bench.engine.step(bench.now)
+    assert len(work) == 1
+    assert bench.rows("SELECT threat_id FROM threat ORDER BY sequence") == [("t-1",), ("t-2",)]
 
 
 def test_work_beside_a_commit_is_told_when_it_is_over(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
