@@ -8,8 +8,9 @@ large cache would fill with such pages, and keep them.
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
-from peewee import Database
+from peewee import Database, DatabaseError, InterfaceError
 
 LARGE = 64 * 2**20
 SMALL = 8 * 2**20
@@ -43,17 +44,21 @@ class PageCache:
         """Make room for the pages of so many reports, in their transaction."""
         self._reports += count
         if self._reports >= MANY and not self._is_large:
-            self._is_large = True
             self._set(LARGE)
+            self._is_large = True
 
     def after_commit(self) -> None:
-        """Give the room back at the end of a period with fewer reports."""
+        """Give the room back at the end of a period with fewer reports.
+
+        Committed transactions are durable before, so an error only delays it.
+        """
         now = self._monotonic()
         if now < self._ends_at:
             return
         if self._is_large and self._reports < MANY:
-            self._is_large = False
-            self._set(SMALL)
+            with suppress(DatabaseError, InterfaceError):
+                self._set(SMALL)
+                self._is_large = False
         self._reports, self._ends_at = 0, now + PERIOD
 
     def _set(self, size: int) -> None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from peewee import Database
+from peewee import Database, OperationalError
 
 from manager.domain.agents.agent import Agent, Door, Host, credential_of
 from manager.engine.batch import Changes, ThreatRow
@@ -80,6 +81,33 @@ def test_the_room_is_given_back_when_fewer_come(database: Database) -> None:
         now += 1
         cache.after_commit()
         assert size_of(database) == SMALL
+
+
+def test_a_commit_succeeds_whose_cache_cannot_be_sized(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its transaction is durable before: an error would have the engine commit the batch again. It is tried later."""
+    now = 1000.0
+    monkeypatch.setattr(PageCache.__init__, "__defaults__", (lambda: now,))
+    store = PeeweeStore(database, bytes(32))
+    store.commit(Changes(agents={"ag-1": agent()}))
+    store.commit(batch(0, MANY))
+    now += PERIOD
+    store.commit(Changes())
+    execute = database.execute_sql
+
+    def refuse(sql: str, params: Any = None) -> Any:
+        if sql.startswith("PRAGMA cache_size ="):
+            raise OperationalError("database is locked")
+        return execute(sql, params)
+
+    monkeypatch.setattr(database, "execute_sql", refuse)
+    now += PERIOD
+    store.commit(batch(MANY, 1))
+    assert database.execute_sql("SELECT count(*) FROM threat").fetchone() == (MANY + 1,)
+    assert size_of(database) == LARGE
+    monkeypatch.setattr(database, "execute_sql", execute)
+    now += PERIOD
+    store.commit(Changes())
+    assert size_of(database) == SMALL
 
 
 def test_few_reports_of_each_period_add_up_to_nothing(database: Database) -> None:
