@@ -224,16 +224,20 @@ class Inbox:
 
         Nothing may be put or taken meanwhile.
         """
-        room, share = limit, limit // max(1, len(self._lanes))
+        lanes = max(1, len(self._lanes))
+        room, share = limit, limit // lanes
+        bytes_left, size = self.batch_bytes, self.batch_bytes // lanes
         for lane in self._lanes.values():
-            weight_left = share
+            weight_left, size_left = share, size
             for message in lane:
                 yield message
                 weight_left -= message.weight
-                if weight_left <= 0:
+                size_left -= len(message.payload)
+                if weight_left <= 0 or size_left <= 0:
                     break
             room -= share - weight_left
-            if room <= 0:
+            bytes_left -= size - size_left
+            if room <= 0 or bytes_left <= 0:
                 return
 
     def _take_share(self, taken: list[Inbound | Command], weight: int, size: int) -> int:

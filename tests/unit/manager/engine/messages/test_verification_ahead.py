@@ -193,10 +193,19 @@ def test_work_beside_a_commit_is_told_when_it_is_over(bench: Bench, monkeypatch:
     assert seen == [[("t-1",)]]
 
 
-@given(reports=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=30), limit=st.integers(1, 40))
-def test_upcoming_messages_are_those_of_the_next_batch(reports: list[tuple[int, int]], limit: int) -> None:
-    """Whatever waits of whom: what is verified ahead is in the next batch, and something is if anything waits."""
-    inbox = Inbox(Budget(1000.0, 1e9, 10.0))
+@given(
+    reports=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=30),
+    limit=st.integers(1, 40),
+    batch_bytes=st.integers(1, 500),
+)
+def test_upcoming_messages_are_those_of_the_next_batch(
+    reports: list[tuple[int, int]], limit: int, batch_bytes: int
+) -> None:
+    """Whatever waits of whom: what is verified ahead is in the next batch, and something is if anything waits.
+
+    Many large messages would otherwise be in memory decoded that only later batches have.
+    """
+    inbox = Inbox(Budget(1000.0, 1e9, 10.0), batch_bytes=batch_bytes)
     for number, (agent, count) in enumerate(reports):
         payload = b"{}" if count == 1 else batch_body([b'{"id":"t"}'] * count)
         agent_id = f"ag-{agent:016x}"
