@@ -1,4 +1,4 @@
-"""Ports of the engine: the store, the publisher, and the access control of the broker."""
+"""Ports of the engine: the store, the publisher, the access control of the broker, and what the connection tells."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +10,7 @@ from manager.domain.agents.registry import RemovedAgent
 from manager.domain.agents.tokens import Token
 from manager.domain.console_sessions import ConsoleSession
 from manager.domain.correlation import History, Incident, Indicator
+from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import Revision, Scope, Sections
 from manager.domain.response import EmergencyEntry, Response
 from manager.domain.response.evidence_index import Observed
@@ -313,4 +314,16 @@ class Publisher(Protocol):
 
     def publish(self, publication: Publication) -> None:
         """Send a message to the broker."""
+        ...
+
+
+class ConnectionListener(Protocol):
+    """Receives changes of the connection: the engine."""
+
+    def connected(self, now: Instant, *, fresh: bool) -> None:
+        """The broker is connected; `fresh` if it has no stored session of this manager."""
+        ...
+
+    def disconnected(self) -> None:
+        """The connection to the broker is lost."""
         ...

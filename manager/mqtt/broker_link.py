@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import structlog
 from paho.mqtt.client import ConnectFlags
@@ -18,6 +18,7 @@ from manager.domain.ingest.topics import ALL, OF_THE_LEADER, Filters, ReceivedTo
 from manager.domain.instant import Instant
 from manager.engine.batch import Publication
 from manager.engine.inbox import Inbound, Inbox
+from manager.engine.ports import ConnectionListener
 from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.connect_attempt import ConnectAttempt, certificate_end
 from manager.mqtt.paho_client import NOT_LEADING, BufferedClient
@@ -52,18 +53,6 @@ class LinkSettings:
     backoff_cap: float = 5.0
     inbox_messages: int = 8000
     inbox_bytes: int = 32 * 1024 * 1024
-
-
-class ConnectionListener(Protocol):
-    """Receives changes of the connection: the engine."""
-
-    def connected(self, now: Instant, *, fresh: bool) -> None:
-        """The broker is connected; `fresh` if it has no stored session of this manager."""
-        ...
-
-    def disconnected(self) -> None:
-        """The connection to the broker is lost."""
-        ...
 
 
 class BrokerLink:
