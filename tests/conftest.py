@@ -3,6 +3,7 @@
 import functools
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -36,6 +37,10 @@ os.environ.pop("COLUMNS", None)
 # Tests start hundreds of processes, and one compiles up to 400 modules where nobody has kept their bytecode.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# A shell starts what it has in the background with interrupts ignored, and so would be what a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A runner builds the tree of all commands for each call, 32 ms of CPU; it is always the same.
 typer.testing._get_command = functools.cache(typer.testing._get_command)
