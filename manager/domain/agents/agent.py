@@ -44,8 +44,7 @@ class Door(StrEnum):
     HTTP = "http"
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(Struct, frozen=True, gc=False):
     """The host's description in the agent's registration."""
 
     hostname: str
