@@ -182,6 +182,7 @@ def test_it_never_acts_by_get(served: Served, browser: Browser) -> None:
     assert _state(served) == before
 
 
+@pytest.mark.long("tests/integration/api/test_console.py")
 def test_it_never_acts_on_a_single_click_or_without_hosts_and_undo(served: Served, browser: Browser) -> None:
     """Each button of each page is pressed once: nothing changes, and the second step says how many hosts and the undo.
 
@@ -256,6 +257,7 @@ def _only_asks(request: tuple[str, str, str]) -> bool:
     return "dry_run=true" in url or '"dryRun":true' in body or (method == "POST" and url.endswith("/api/policies/diff"))
 
 
+@pytest.mark.long("tests/integration/api/test_console.py")
 def test_it_never_shows_a_time_without_its_zone(served: Served, browser: Browser) -> None:
     """On every page: whatever looks like a time of day is an element that names the zone and has UTC on hover."""
     _attacked(served)
@@ -311,6 +313,7 @@ def test_it_never_has_a_button_that_lifts_everything(served: Served, browser: Br
     assert left == {ADDRESS, "203.0.113.9"}
 
 
+@pytest.mark.long("tests/integration/api/test_console.py")
 def test_it_never_hides_the_evidence_that_an_action_rests_on(served: Served, browser: Browser) -> None:
     """The second step shows it, wide and narrow, and breaks no rule of axe-core: of undo, lift, and *it was me*."""
     _attacked(served)

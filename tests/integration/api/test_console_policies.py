@@ -177,6 +177,7 @@ def test_drift_names_each_host_that_has_not_what_is_meant(served: Served, browse
     assert "thresholds.notifyAndWait\t50\tdefault" in page_text(browser)
 
 
+@pytest.mark.long("tests/integration/api/test_console.py")
 def test_the_pages_about_policies_keep_nobody_out(served: Served, browser: Browser) -> None:
     """No rule of axe-core is broken, in light and dark, wide and narrow; a viewer sees them without a way to change."""
     with served.client() as admin:

@@ -54,6 +54,7 @@ BACKUP, DAMAGED, BELONGS = (
 )
 
 
+@pytest.mark.long("tests/integration/storage/test_key_file.py")
 def test_a_lost_key_is_never_replaced_beside_a_store_with_agents(tmp_path: Path) -> None:
     """Without a key, with a damaged or another manager's, nothing starts or is written; with the key it starts."""
     with ManagerProcess(tmp_path) as manager, manager.client() as admin:

@@ -19,6 +19,8 @@ from tests.support.engine import Bench
 from tests.support.judged import JudgedChannel, whole_text
 from tests.support.scanned_day import DAY, ScannedDay, ScannedHost, scanned_day
 
+pytestmark = pytest.mark.long("tests/property/domain/notifications/test_grouped_logins.py")
+
 HOSTS = 300
 HOUR = 3600.0
 _MINUTE = 60.0
