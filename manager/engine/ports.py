@@ -9,7 +9,7 @@ from manager.domain.agents.agent import Agent, RegistrationStamp
 from manager.domain.agents.registry import RemovedAgent
 from manager.domain.agents.tokens import Token
 from manager.domain.console_sessions import ConsoleSession
-from manager.domain.correlation import History, Incident, Indicator
+from manager.domain.correlation import History, Incident, Indicator, Span
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import Revision, Scope, Sections
 from manager.domain.response import EmergencyEntry, Response
@@ -23,6 +23,7 @@ from manager.engine.batch import Changes, Publication, Recognition, ThreatRow
 class StoredPolicy:
     """An agent's effective policy as stored: version and digest, without the sections."""
 
+    agent_id: str
     version: int
     digest: str
     updated_at: float
@@ -42,8 +43,7 @@ class Snapshot:
     sessions: list[ConsoleSession] = field(default_factory=list)
     revision: int = 0
     documents: Mapping[Scope, Sections] = field(default_factory=dict)
-    policies: dict[str, StoredPolicy] = field(default_factory=dict)
-    """Effective policies by agent id; agents whose policies changed together share one object."""
+    policies: list[StoredPolicy] = field(default_factory=list)
     entries: list[EmergencyEntry] = field(default_factory=list)
     manual_blocks: list[ManualBlock] = field(default_factory=list)
     responses: list[Response] = field(default_factory=list)
@@ -153,8 +153,13 @@ class Archive(History, Protocol):
         """
         ...
 
-    def expect(self, rows: Sequence[ThreatRow]) -> None:
-        """Note the reports that are correlated next, before the next commit: their values are looked up together."""
+    def expect(self, rows: Sequence[ThreatRow], missing: Callable[[], Iterable[Span]]) -> None:
+        """Note the reports that are correlated next, before the next commit: their values are looked up together.
+
+        Args:
+            rows: the reports.
+            missing: returns the history that the correlator will ask for, in about this order.
+        """
         ...
 
     def stamp(self, agent_number: int) -> RegistrationStamp | None:

@@ -68,8 +68,9 @@ class AbsentValues:
             since = min(row.event_time for row in self._rows) - WINDOW
             for kind in ("source_ip", "file_hash"):
                 expected = {value for row in self._rows if (value := getattr(row, kind)) is not None}
-                self._absent[kind] = self._without_report(kind, expected, since - max(shift, 0.0))
-                self._without_incident |= self._without_incidents(kind, expected)
+                if expected:
+                    self._absent[kind] = self._without_report(kind, expected, since - max(shift, 0.0))
+                    self._without_incident |= self._without_incidents(kind, expected)
             self._since = since
         return True
 

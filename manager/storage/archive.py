@@ -1,20 +1,21 @@
 """Reads and writes stored incidents; reads the threats behind them and the policy history."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
 from typing import Any
 
 from manager.domain.agents.agent import RegistrationStamp
-from manager.domain.correlation import Incident, Indicator, PastReport
-from manager.domain.correlation.indicators import SITELESS, bit_of
+from manager.domain.correlation import Incident, Indicator, PastReport, Span
+from manager.domain.correlation.indicators import SITELESS
 from manager.domain.policies.fleet_policies import Revision, Scope
 from manager.domain.response.evidence_index import Observed
 from manager.domain.response.response_changes import Response
 from manager.engine.batch import Changes, Recognition, ThreatRow
 from manager.storage.absent_values import AbsentValues
+from manager.storage.gathered_history import GatheredHistory, GatheredReports, ReportQuery, incident_key
 from manager.storage.hand_over import HandOver
 from manager.storage.health import StoreHealth
 from manager.storage.responses import response_of_row
@@ -25,10 +26,6 @@ _event_time = attrgetter("event_time")
 
 _INCIDENTS_READ = 500
 """The number of incidents whose members are read together."""
-
-_REPORTS_READ = 64
-_MOST_REPORTS_READ = 5000
-"""The numbers of an indicator's reports that are read at a time, at first and at most: a complete run needs few."""
 
 
 class StoredArchive:
@@ -46,10 +43,12 @@ class StoredArchive:
         self.epochs = ThreatEpochs(statements, health)
         self._hand_over = hand_over
         self._absent = AbsentValues(statements, hand_over)
+        self._gathered = GatheredHistory(statements, self.epochs, self._absent)
 
     def write(self, changes: Changes) -> None:
         """Shift the stored incidents, then write incidents and their new members."""
         self._absent.forget()
+        self._gathered.forget()
         if changes.incident_shift is not None:
             self._statements.execute("incidents.shift", {"seconds": changes.incident_shift})
         if changes.incidents:
@@ -171,9 +170,15 @@ class StoredArchive:
                 observed = Observed(float(renewed_at), last_login and float(last_login), agent_id, path)
             yield Indicator(kind, value, organization_id, site), observed
 
-    def expect(self, rows: Sequence[ThreatRow]) -> None:
-        """Note the reports that are correlated next, before the next commit: their values are looked up together."""
+    def expect(self, rows: Sequence[ThreatRow], missing: Callable[[], Iterable[Span]]) -> None:
+        """Note the reports that are correlated next, before the next commit: their values are looked up together.
+
+        Args:
+            rows: the reports.
+            missing: returns the history that the correlator will ask for, in about this order.
+        """
         self._absent.expect(rows)
+        self._gathered.expect(missing)
 
     def reports(self, indicator: Indicator, start: float, end: float, /) -> Iterable[PastReport]:
         """Yield the reports of an indicator with start ≤ event time < end that are in a run, the newest first.
@@ -182,41 +187,47 @@ class StoredArchive:
             StoreUnavailable: the store cannot be read.
         """
         with self._health.errors("be read"):
-            if self._absent.is_report_absent(indicator, start, self._most_behind):
+            if self._absent.is_report_absent(indicator, start, self.epochs.most_behind):
                 return ()
-        names = [indicator.value]
-        if indicator.kind == "technique":
+            gathered = self._gathered.find(indicator)
+        names: Sequence[str] = (indicator.value,)
+        if gathered is not None:
+            names = gathered.names
+        elif indicator.kind == "technique":
             names = [name for (name,) in self._rows("threats.techniques_of", {"value": indicator.value})]
         epochs = self.epochs.list()
-        streams = [self._reports(indicator, name, epoch, start, end) for name in names for epoch in epochs]
+        read = {} if gathered is None else gathered.reports
+        streams = [
+            self._reports(indicator, epoch, ReportQuery.of(indicator, name, epoch, start, end), read.get((name, epoch)))
+            for name in names
+            for epoch in epochs
+        ]
         return streams[0] if len(streams) == 1 else merge(*streams, key=_event_time, reverse=True)
 
-    def _reports(self, indicator: Indicator, name: str, epoch: Epoch, start: float, end: float) -> Iterator[PastReport]:
+    def _reports(
+        self, indicator: Indicator, epoch: Epoch, query: ReportQuery, gathered: GatheredReports | None
+    ) -> Iterator[PastReport]:
         """Yield an indicator's decided reports of one epoch, with times of the current clock.
 
         Those that are not decided are left out here: a query for each decided range would read the span for each.
         """
         decided = self._hand_over.decided_elsewhere
-        span: dict[str, Any] = {
-            "value": name,
-            "organization_id": indicator.organization_id,
-            "bit": bit_of(indicator, name),
-            "start": start - epoch.shift,
-            "end": end - epoch.shift,
-            "before": 0,
-            "after": epoch.after,
-            "last": epoch.last,
-            "limit": _REPORTS_READ,
-        }
-        while rows := self._rows(f"threats.of_{indicator.kind}", span):
-            for event_time, sequence, agent_id, received, known, vouched, site in rows:
-                if decided is not None and sequence not in decided:
-                    continue
-                if indicator.site is None or (site or SITELESS) == indicator.site:
-                    yield PastReport(event_time + epoch.shift, agent_id, received + epoch.shift, bool(known), vouched)
-            if len(rows) < span["limit"]:
-                return
-            span.update(end=rows[-1][0], before=rows[-1][1], limit=min(4 * span["limit"], _MOST_REPORTS_READ))
+        for event_time, sequence, agent_id, received, known, vouched, site in self._report_rows(query, gathered):
+            if decided is not None and sequence not in decided:
+                continue
+            if indicator.site is None or (site or SITELESS) == indicator.site:
+                yield PastReport(event_time + epoch.shift, agent_id, received + epoch.shift, bool(known), vouched)
+
+    def _report_rows(self, query: ReportQuery, gathered: GatheredReports | None) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query: those that were read with others, then the rest, as far as they are asked for."""
+        rest: ReportQuery | None = query
+        if gathered is not None:
+            rows, rest = gathered.split(query)
+            yield from rows
+        while rest is not None:
+            rows = self._rows(rest.statement, rest.values)
+            yield from rows
+            rest = rest.rest(rows)
 
     def incidents(self, indicator: Indicator, start: float, end: float, /) -> Iterable[Incident]:
         """Return the unmerged incidents of an indicator that touch a span of event time.
@@ -225,9 +236,15 @@ class StoredArchive:
             StoreUnavailable: the store cannot be read.
         """
         with self._health.errors("be read"):
-            if self._absent.is_incident_absent(indicator, self._most_behind):
+            if self._absent.is_incident_absent(indicator, self.epochs.most_behind):
                 return ()
-        return list(self._incidents("incidents.of_indicator", {**_key(indicator), "start": start, "end": end}))
+            gathered = self._gathered.find(indicator)
+        rows = None if gathered is None else gathered.incidents(start, end)
+        if gathered is None or rows is None:
+            span = {**incident_key(indicator), "start": start, "end": end}
+            return list(self._incidents("incidents.of_indicator", span))
+        with self._health.content("incident"):
+            return [_incident(row, gathered.members.get(row[0], ())) for row in rows]
 
     def incident_count(self, indicator: Indicator, before: float, known: Collection[str], /) -> int:
         """Return the number of unmerged incidents of an indicator that were last seen before a time, except known ones.
@@ -236,9 +253,13 @@ class StoredArchive:
             StoreUnavailable: the store cannot be read.
         """
         with self._health.errors("be read"):
-            if self._absent.is_incident_absent(indicator, self._most_behind):
+            if self._absent.is_incident_absent(indicator, self.epochs.most_behind):
                 return 0
-        params = {**_key(indicator), "before": before, "known": json.dumps(list(known))}
+            gathered = self._gathered.find(indicator)
+        count = None if gathered is None else gathered.incident_count(before, known)
+        if count is not None:
+            return count
+        params = {**incident_key(indicator), "before": before, "known": json.dumps(list(known))}
         return int(self._rows("incidents.count_before", params)[0][0])
 
     def _write_evidence(self, changes: Changes) -> None:
@@ -251,11 +272,6 @@ class StoredArchive:
             if observed is not None
         ]
         self._statements.execute_many("evidence.insert", rows)
-
-    @property
-    def _most_behind(self) -> float:
-        """The most seconds by which a stored time is behind the present clock."""
-        return max(epoch.shift for epoch in self.epochs.list())
 
     def _incidents(self, name: str, params: Params) -> Iterator[Incident]:
         rows = self._each(name, params)
@@ -281,15 +297,6 @@ def _revision(row: Sequence[Any]) -> Revision:
     revision, scope, document, at, author, message = row
     sections = None if document is None else dict(json.loads(document))
     return Revision(revision, Scope.parse(scope), sections, at, author, message)
-
-
-def _key(indicator: Indicator) -> dict[str, str]:
-    return {
-        "organization_id": indicator.organization_id,
-        "kind": indicator.kind,
-        "value": indicator.value,
-        "site": indicator.site or "",
-    }
 
 
 def _evidence_key(indicator: Indicator) -> tuple[str, ...]:

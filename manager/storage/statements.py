@@ -77,16 +77,20 @@ class Statements:
         return tuple(found)
 
     def rows_of_each(self, name: str, params: Iterable[Params]) -> list[list[tuple[Any, ...]]]:
-        """Return the rows that a statement selects with each of several parameters.
+        """Return the rows that a statement selects with each of several parameters, which are sent at once."""
+        return self.rows_of_all([(name, each) for each in params])
+
+    def rows_of_all(self, questions: Sequence[tuple[str, Params]]) -> list[list[tuple[Any, ...]]]:
+        """Return the rows that each of some statements selects, given by their names and parameters.
 
         PostgreSQL is sent all of them at once, for each wait for an answer takes longer than the statement.
         """
-        if system_of(self._database) == "sqlite":
-            return [self.rows(name, each) for each in params]
+        if not questions or system_of(self._database) == "sqlite":
+            return [self.rows(name, params) for name, params in questions]
         with __exception_wrapper__:
             connection = self._database.connection()
             with connection.pipeline():
-                cursors = [connection.execute(self._sql[name], each) for each in params]
+                cursors = [connection.execute(self._sql[name], params) for name, params in questions]
                 return [cursor.fetchall() for cursor in cursors]
 
     def each(self, name: str, params: Params = ()) -> Iterator[tuple[Any, ...]]:

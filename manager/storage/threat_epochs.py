@@ -57,6 +57,15 @@ class ThreatEpochs:
             self._epochs = tuple(_epochs(self._stored()))
         return self._epochs
 
+    @property
+    def most_behind(self) -> float:
+        """The most seconds by which a stored time is behind the present clock.
+
+        Raises:
+            StoreUnavailable: the store cannot be read.
+        """
+        return max(epoch.shift for epoch in self.list())
+
     def add(self, seconds: float) -> tuple[str, str]:
         """Count all stored threats as stored before a step; return the key and the value to store.
 

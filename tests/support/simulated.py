@@ -87,7 +87,9 @@ class SimulatedAgent:
         )
         return self.coded(topics.HEARTBEAT, message.body())
 
-    def threat(self, timestamp: float, threat_id: str | None = None, **evidence: Any) -> bytes:
+    def threat(
+        self, timestamp: float, threat_id: str | None = None, technique: str = "T1110", **evidence: Any
+    ) -> bytes:
         """Return a threat report."""
         report = ThreatReport(
             id=threat_id or str(uuid7()),
@@ -95,7 +97,7 @@ class SimulatedAgent:
             threat=Threat(
                 type="brute_force",
                 confidence=80.0,
-                technique="T1110",
+                technique=technique,
                 evidence=evidence,
                 vouched=[key for key in ("sourceIp", "fileHash") if key in evidence] if self.vouches else None,
             ),

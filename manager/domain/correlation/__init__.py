@@ -4,7 +4,7 @@ from manager.domain.correlation.allowlist import Allowed, Allowlist
 from manager.domain.correlation.correlator import Correlator
 from manager.domain.correlation.incidents import ChangeKind, Incident, IncidentChange
 from manager.domain.correlation.indicators import Indicator, Kind
-from manager.domain.correlation.reports import CorrelatorSettings, History, NoHistory, PastReport, Report
+from manager.domain.correlation.reports import CorrelatorSettings, History, NoHistory, PastReport, Report, Span
 from manager.domain.correlation.vouching import vouched_bits
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "NoHistory",
     "PastReport",
     "Report",
+    "Span",
     "vouched_bits",
 ]

@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 from manager.domain.correlation.history_loader import HistoryLoader
 from manager.domain.correlation.incidents import ChangeKind, Incident, IncidentChange
 from manager.domain.correlation.indicators import Indicator
-from manager.domain.correlation.reports import MEMORY, SLACK, CorrelatorSettings, History, Report, is_late
+from manager.domain.correlation.reports import MEMORY, SLACK, WINDOW, CorrelatorSettings, History, Report, Span, is_late
 from manager.domain.correlation.timeline import Placement, Timeline
 from manager.domain.correlation.timeline_cache import TimelineCache
 from manager.domain.correlation.vouching import VouchedReports
@@ -22,6 +22,11 @@ CLOSE_AFTER = 600.0
 
 CHRONIC_AFTER = 3600.0
 """Seconds open after which a technique incident is chronic."""
+
+
+_READ_BEFORE = 4 * WINDOW
+"""Seconds before a report for which an indicator's history is read ahead: the window before it, and the beginning of a
+run that began there. Of a longer run more is read when it is asked for."""
 
 
 class Correlator:
@@ -91,6 +96,22 @@ class Correlator:
             done += 1
         return changes
 
+    def missing(self, reports: Iterable[Report]) -> list[Span]:
+        """Return the stored history that memory lacks to place some reports, once for each indicator, in their order.
+
+        Nearly all that `observe` reads for these reports, if they come next, lies in it.
+        """
+        reports = list(reports)
+        known_from = self._memory.known_from(max([self._clock, *(report.received for report in reports)]))
+        spans: dict[Indicator, Span] = {}
+        for report in reports:
+            for indicator in report.correlated():
+                span = self._missing(indicator, report.event_time, known_from)
+                if span is not None:
+                    earlier = spans.get(indicator, span)
+                    spans[indicator] = span._replace(start=min(span.start, earlier.start))
+        return list(spans.values())
+
     def expire(self, now: float) -> list[IncidentChange]:
         """Close incidents, mark them chronic, and evict old timelines. Call it about once a second, after a commit."""
         self._clock = max(self._clock, now)
@@ -149,6 +170,16 @@ class Correlator:
             if incident.is_open:
                 self._schedule(incident, timeline)
             self._memory.evict_watched()
+
+    def _missing(self, indicator: Indicator, time: float, known_from: float) -> Span | None:
+        """Return the history that a report of an indicator at a time may need; None if memory can place it."""
+        timeline, start = self._memory.get(indicator), time - _READ_BEFORE
+        if timeline is None:
+            return Span(indicator, start, known_from, frozenset()) if time - WINDOW < known_from else None
+        if timeline.can_place(time):
+            return None
+        floor = timeline.floor if timeline.ontime is None else max(timeline.floor, timeline.ontime.floor)
+        return Span(indicator, start, max(floor, known_from), frozenset(each.id for each in timeline.incidents()))
 
     def _resume(self, report: Report) -> tuple[int, list[IncidentChange]]:
         """Return the number of a report's indicators that were observed when the store failed, and their changes."""

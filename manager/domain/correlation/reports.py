@@ -95,6 +95,22 @@ class PastReport(NamedTuple):
     vouched: int = 0
 
 
+class Span(NamedTuple):
+    """The stored history of an indicator that the correlator is about to read.
+
+    Args:
+        indicator: the indicator.
+        start: the event time from which on its reports and incidents are read.
+        end: the event time up to which its reports are read.
+        known: the ids of its incidents in memory.
+    """
+
+    indicator: Indicator
+    start: float
+    end: float
+    known: frozenset[str]
+
+
 class History(Protocol):
     """Port to the stored reports and incidents of one indicator; queried only for what memory does not hold.
 

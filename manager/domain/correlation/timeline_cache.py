@@ -53,12 +53,16 @@ class TimelineCache:
             timeline = group.get(indicator)
         if timeline is None:
             # Not in memory: not reported within the last two windows, unless it was evicted since.
-            timeline = group[indicator] = Timeline(indicator, threshold, max(now - MEMORY, self._forgotten))
+            timeline = group[indicator] = Timeline(indicator, threshold, self.known_from(now))
         else:
             group.move_to_end(indicator)
         if received > timeline.touched:
             timeline.touched = received
         return timeline
+
+    def known_from(self, now: float) -> float:
+        """Return the event time from which on all reports of an indicator are in memory if it has no timeline."""
+        return max(now - MEMORY, self._forgotten)
 
     def opened(self, indicator: Indicator, timeline: Timeline) -> None:
         """Add an open incident to an indicator's timeline, which is kept while it has one."""

@@ -156,7 +156,6 @@ def process_reports(context: Context, store: Store, correlate: Callable[[Context
         context.decided_submissions += context.submissions
         context.reports, context.submissions = [], []
     _accept_stored_elsewhere(context)
-    store.archive.expect([row for _, row in context.new_reports])
     correlate(context)
     if context.batch.changes.threats or context.batch.changes.elsewhere:
         context.batch.changes.meta[COMMITS] = context.fleet.store_history.next_commit(context.batch.now.wall)

@@ -1,7 +1,8 @@
 """Incident recorder: feeds a batch's new reports to the correlator and records the changes of incidents."""
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import starmap
 
 import structlog
 
@@ -9,10 +10,10 @@ from manager.domain.correlation import (
     ChangeKind,
     Correlator,
     CorrelatorSettings,
-    History,
     Incident,
     IncidentChange,
     Report,
+    Span,
 )
 from manager.domain.correlation.reports import MEMORY
 from manager.domain.instant import Instant
@@ -44,17 +45,18 @@ class IncidentRecorder:
 
     Args:
         settings: thresholds and bounds.
-        history: the stored reports, for those older than memory.
+        archive: the stored reports and incidents, for those older than memory.
         react: called with every change after it was recorded; the responder.
     """
 
     def __init__(
         self,
         settings: CorrelatorSettings,
-        history: History,
+        archive: Archive,
         react: Callable[[Context, IncidentChange], None],
     ) -> None:
-        self.correlator = Correlator(settings, new_incident_id, history)
+        self.correlator = Correlator(settings, new_incident_id, archive)
+        self._archive = archive
         self._react = react
         self._next = 0.0
 
@@ -69,6 +71,7 @@ class IncidentRecorder:
             StoreUnavailable: older reports cannot be read; another call continues with the same report.
         """
         waiting = context.new_reports
+        self._archive.expect([row for _, row in waiting], lambda: self._missing(context))
         while waiting:
             received, row = waiting[0]
             try:
@@ -82,22 +85,16 @@ class IncidentRecorder:
                 exclude_from_correlation(context, row)
             waiting.popleft()
 
+    def _missing(self, context: Context) -> Sequence[Span]:
+        """Return the history that the waiting reports will need; none, so one by one, if the rules fail on a report."""
+        try:
+            return self.correlator.missing(starmap(_report, context.new_reports))
+        except Exception:
+            log.exception("history_not_foreseen")
+            return ()
+
     def _observe(self, context: Context, received: ReceivedReport, row: ThreatRow) -> None:
-        agent = received.agent
-        report = Report(
-            agent.agent_id,
-            agent.organization_id,
-            agent.host.correlation_site,
-            row.threat_id,
-            row.event_time,
-            row.received_at,
-            row.source_ip,
-            row.file_hash,
-            row.technique,
-            row.time_known,
-            row.ignored,
-            row.vouched,
-        )
+        report = _report(received, row)
         for change in self.correlator.observe(report):
             if change.is_further_report:
                 self._record_further_report(context, change)
@@ -139,6 +136,25 @@ class IncidentRecorder:
                 data, organization = _summary(incident, change, old_news=old_news), incident.organization_id
                 context.batch.event(event, data=data, organization_id=organization, severity=severity)
         self._react(context, change)
+
+
+def _report(received: ReceivedReport, row: ThreatRow) -> Report:
+    """Return a report as the correlator's input."""
+    agent = received.agent
+    return Report(
+        agent.agent_id,
+        agent.organization_id,
+        agent.host.correlation_site,
+        row.threat_id,
+        row.event_time,
+        row.received_at,
+        row.source_ip,
+        row.file_hash,
+        row.technique,
+        row.time_known,
+        row.ignored,
+        row.vouched,
+    )
 
 
 def _members(incident: Incident, agent_ids: Iterable[str]) -> Iterator[tuple[str, str, bool, bool]]:

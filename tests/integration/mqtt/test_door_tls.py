@@ -19,7 +19,11 @@ from tests.support.ports import free_port
 POLICY = topics.POLICY.address(AGENT)
 LARGE = topics.THREATS.limit
 
-pytestmark = pytest.mark.mosquitto
+# paho leaves the socket of a failed handshake to the garbage collector.
+pytestmark = [
+    pytest.mark.mosquitto,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture
