@@ -24,6 +24,8 @@ from tests.support.moved_stores import database_rows, stopped_manager, store_row
 from tests.support.postgresql import Postgresql
 
 pytestmark = pytest.mark.postgresql
+LONG = pytest.mark.long("tests/integration/storage/postgresql/test_store_migration.py")
+"""For points of a move beside others that run always."""
 
 _MOVE = """
 import os, signal, sys
@@ -110,14 +112,14 @@ def starts_on(directory: Path, address: DatabaseAddress) -> list[str]:
     ("point", "starts"),
     [
         ("step 1", ["sqlite"]),
-        ("step 9", ["sqlite"]),
+        pytest.param("step 9", ["sqlite"], marks=LONG),
         ("within 9", ["sqlite"]),
-        ("compare", ["sqlite"]),
+        pytest.param("compare", ["sqlite"], marks=LONG),
         ("complete", ["sqlite"]),
-        ("mark", ["sqlite"]),
+        pytest.param("mark", ["sqlite"], marks=LONG),
         ("commit", []),
         ("analyze", ["postgresql"]),
-        ("leave", ["postgresql"]),
+        pytest.param("leave", ["postgresql"], marks=LONG),
     ],
 )
 def test_a_killed_move_goes_on(stopped: Path, postgresql_empty: DatabaseAddress, point: str, starts: list[str]) -> None:
@@ -142,6 +144,7 @@ def test_a_move_that_is_killed_at_its_beginning_leaves_an_empty_database(
     assert move(stopped, postgresql_empty).copied_before == 0
 
 
+@LONG
 def test_a_move_that_is_killed_again_and_again_ends(stopped: Path, postgresql_empty: DatabaseAddress) -> None:
     """Each run does eleven steps before it is killed; in the end every row was copied once."""
     before = store_rows(stopped / "panguard.db")
