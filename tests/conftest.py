@@ -1,15 +1,15 @@
-"""What holds for every test: how hypothesis runs, and what a missing service means."""
+"""What holds for every test: the order of folders, and what a missing service means."""
 
 import functools
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 import structlog
 import typer.testing
-from hypothesis import HealthCheck, settings
 
 from tests.support.migrated_store import each_deployment, each_system, stores_of_one_test, system_of_the_run
 from tests.support.postgresql import (
@@ -38,6 +38,10 @@ os.environ.pop("COLUMNS", None)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# A shell starts what it has in the background with interrupts ignored, and so would be what a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # A runner builds the tree of all commands for each call, 32 ms of CPU; it is always the same.
 typer.testing._get_command = functools.cache(typer.testing._get_command)
 
@@ -48,12 +52,6 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
     ]
 )
-
-# A machine that is busy draws examples slowly: that says nothing about a strategy.
-settings.register_profile("default", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "default")
-
 
 _SERVICES = {
     "booted": (("systemd-nspawn", "debootstrap", "nft", "ip"), "systemd-container debootstrap nftables iproute2"),

@@ -6,9 +6,10 @@ it ends with its connection, and reports wait in the outbox.
 
 import queue
 import socket
+import ssl
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -50,6 +51,10 @@ class _Client(Client):
         self._thread = threading.Thread(target=self._thread_main, name="link-mqtt", daemon=True)
         self._thread.start()
         return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
+        """Return the socket after its handshake; one that fails closes it: paho leaves it to the garbage collector."""
+        return cast("ssl.SSLContext", self._ssl_context).wrap_socket(tcp_sock, server_hostname=self._host)
 
     def _thread_main(self) -> None:
         try:

@@ -1,6 +1,7 @@
 """The client of the fence's Unix socket: one JSON object a line, one connection a request."""
 
 import json
+import re
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ DEFAULT_SOCKET = Path("/run/panguard/fence.sock")
 
 _PATIENCE = 15.0
 _ANSWER_LIMIT = 8 * 1024 * 1024
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class FenceError(GuardError):
@@ -58,7 +60,7 @@ class FenceClient:
 
 
 def read_answer(line: bytes) -> dict[str, Any]:
-    """Return an answer of the fence.
+    """Return an answer of the fence; its texts can be encoded.
 
     Raises:
         FenceError: it is no JSON object.
@@ -66,5 +68,17 @@ def read_answer(line: bytes) -> dict[str, Any]:
     with suppress(ValueError, RecursionError):
         read = json.loads(line)
         if isinstance(read, dict):
-            return read
+            return dict(_encodable(read)) if _ESCAPED_SURROGATE.search(line) else read
     raise FenceError("the fence's answer cannot be read")
+
+
+def _encodable(value: Any) -> Any:
+    """Return a JSON value with `?` for each lone surrogate: JSON can escape one, UTF-8 cannot encode it."""
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode()
+        case list():
+            return [_encodable(each) for each in value]
+        case dict():
+            return {_encodable(name): _encodable(each) for name, each in value.items()}
+    return value

@@ -185,7 +185,11 @@ def _entries(line: bytes) -> Iterator[JournalEntry]:
 
 
 def _text(value: Any) -> str:
-    """Return a field's text; journalctl writes bytes that are not text as numbers, and repeated fields as a list."""
+    """Return a field's text, without lone surrogates, with which a report could not be encoded.
+
+    journalctl writes bytes that are not text as numbers, and repeated fields as a list.
+    """
     if isinstance(value, list) and value and all(isinstance(byte, int) for byte in value):
         return bytes(value).decode(errors="replace")
-    return str(value[0] if isinstance(value, list) and value else value)
+    text = str(value[0] if isinstance(value, list) and value else value)
+    return text.encode("utf-8", "replace").decode()

@@ -9,7 +9,7 @@ from manager.domain.agents.agent import Door
 from manager.domain.budget import Budget
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy
-from manager.engine import alerting
+from manager.engine import alerting, ticks
 from manager.engine.batch import Batch, CommandAnswer
 from manager.engine.clock_monitor import ClockMonitor, StallDetector
 from manager.engine.commands import agent_changes
@@ -42,20 +42,6 @@ from manager.engine.response.incident_recorder import IncidentRecorder
 from manager.engine.response.ownership import OwnershipCheck
 from manager.engine.response.settings_check import SettingsCheck
 from manager.engine.system_events import SystemEvents
-from manager.engine.ticks import (
-    ACCESS_INTERVAL,
-    EPHEMERAL_INTERVAL,
-    EXPIRY_INTERVAL,
-    SILENCE_INTERVAL,
-    Housekeeping,
-    Periodic,
-    Tick,
-    look_for_silence,
-    record_access,
-    settle_wills,
-    sweep,
-    watch_workers,
-)
 from manager.engine.write_behind import WriteBehind
 from manager.errors import ManagerError, StoreRejected, StoreUnavailable
 
@@ -116,11 +102,11 @@ class Engine:
         self._available = True
         self._piecewise_commit: PiecewiseCommit | None = None
         self._stall_detector = StallDetector(fleet.liveness)
-        self._housekeeping = Housekeeping(
+        self._housekeeping = ticks.Housekeeping(
             fleet, store, (self.inbox.forget_idle, self._after_commit.receipts.forget_idle)
         )
-        self._sweep = Periodic(settings.sweep_interval, sweep)
-        self._ticks: tuple[Tick, ...] = (
+        self._sweep = ticks.Periodic(settings.sweep_interval, ticks.sweep)
+        self._ticks: tuple[ticks.Tick, ...] = (
             StoreRun().tick,
             self._suspensions.tick,
             self.system_events.tick,
@@ -130,16 +116,16 @@ class Engine:
             emergency_response.tick,
             manual_response.tick,
             clone_events.tick,
-            watch_workers,
+            ticks.watch_workers,
             NeverLists(fleet).tick,
-            Periodic(EXPIRY_INTERVAL, agent_changes.remove_expired),
-            settle_wills,
-            Periodic(SILENCE_INTERVAL, look_for_silence),
+            ticks.Periodic(ticks.EXPIRY_INTERVAL, agent_changes.remove_expired),
+            ticks.settle_wills,
+            ticks.Periodic(ticks.SILENCE_INTERVAL, ticks.look_for_silence),
             self._sweep,
             self._write_behind.tick,
-            Periodic(ACCESS_INTERVAL, record_access),
-            Periodic(ENDED_EVERY, end_rotations),
-            Periodic(EPHEMERAL_INTERVAL, agent_changes.remove_ephemeral),
+            ticks.Periodic(ticks.ACCESS_INTERVAL, ticks.record_access),
+            ticks.Periodic(ENDED_EVERY, end_rotations),
+            ticks.Periodic(ticks.EPHEMERAL_INTERVAL, agent_changes.remove_ephemeral),
         )
 
     def restore_correlation(self, now: Instant) -> None:
@@ -174,9 +160,14 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether a step has work to do now."""
+        return self.stored_elsewhere.has_work or self.is_behind
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a step has left work, or messages or commands wait that were not there then."""
         held = self.inbox.registrations if self._registration_throttle.is_held else 0
-        waits = len(self.inbox) > held or self.stored_elsewhere.has_work or self.fleet.liveness.is_behind
-        return waits or self._policies.has_work or self._write_behind.has_work
+        is_behind = len(self.inbox) > held or self.stored_elsewhere.is_behind or self.fleet.liveness.is_behind
+        return is_behind or self._policies.has_work or self._write_behind.has_work
 
     @property
     def can_commit(self) -> bool:

@@ -188,11 +188,10 @@ class Fleet:
         for organization_id, lifted in stored_lifts(snapshot.meta).items():
             self.responder.never_block.lifted.load(organization_id, lifted)
         self._restore_layers(snapshot, now)
-        kept = {policy.agent_id: policy for policy in snapshot.policies}
         changed: list[EffectivePolicy] = []
         alike: Alike = {}
         for agent in snapshot.agents:
-            changed += self._restore_policy(agent, kept, alike)
+            changed += self._restore_policy(agent, snapshot.policies.get(agent.agent_id), alike)
         return changed
 
     def is_ephemeral(self, agent: Agent) -> bool:
@@ -277,8 +276,7 @@ class Fleet:
         agent = self.registry.find(agent_id)
         return () if agent is None else self.policies.groups.of(placement_of(agent))
 
-    def _restore_policy(self, agent: Agent, kept: dict[str, StoredPolicy], alike: Alike) -> list[EffectivePolicy]:
-        stored = kept.get(agent.agent_id)
+    def _restore_policy(self, agent: Agent, stored: StoredPolicy | None, alike: Alike) -> list[EffectivePolicy]:
         if stored is None:
             return [self.policies.assign(agent.agent_id, placement_of(agent), agent.registered_at)]
         changed = self.policies.restore(

@@ -23,7 +23,6 @@ from manager.engine.batch import Changes, Publication, Recognition, ThreatRow
 class StoredPolicy:
     """An agent's effective policy as stored: version and digest, without the sections."""
 
-    agent_id: str
     version: int
     digest: str
     updated_at: float
@@ -43,7 +42,8 @@ class Snapshot:
     sessions: list[ConsoleSession] = field(default_factory=list)
     revision: int = 0
     documents: Mapping[Scope, Sections] = field(default_factory=dict)
-    policies: list[StoredPolicy] = field(default_factory=list)
+    policies: dict[str, StoredPolicy] = field(default_factory=dict)
+    """Effective policies by agent id; agents whose policies changed together share one object."""
     entries: list[EmergencyEntry] = field(default_factory=list)
     manual_blocks: list[ManualBlock] = field(default_factory=list)
     responses: list[Response] = field(default_factory=list)

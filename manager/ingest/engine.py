@@ -14,6 +14,7 @@ import structlog
 
 from manager.domain.budget import Budget
 from manager.domain.correlation.reports import DATED
+from manager.domain.ingest.gathering import Gathering
 from manager.domain.ingest.topics import WORKER_LIFE
 from manager.domain.instant import Instant
 from manager.engine.batch import DeadLetter, Publication, ThreatRow
@@ -115,8 +116,7 @@ class IngestEngine:
         agents: the agents by id.
         publisher: sends receipts and gathered heartbeats.
         acknowledge: called with the handles of stored messages, in the order of their arrival.
-        gather: seconds between two batches, for each process that shares the messages: batches then have the same size
-            with any number of processes, and a report costs the same. A report after a pause is stored at once.
+        gather: seconds between two batches, for each process that shares the messages.
         is_heard: whether the leader hears of this process from its connection on; else from the first sign of life on.
     """
 
@@ -134,8 +134,7 @@ class IngestEngine:
         is_heard: bool = True,
     ) -> None:
         self._is_heard = is_heard
-        self._gather = gather
-        self._next_batch = 0.0
+        self.gathering = Gathering(gather)
         self._settings = settings
         self._store = store
         self._agents = agents
@@ -148,7 +147,6 @@ class IngestEngine:
         self._batch: _Batch | None = None
         self._has_stored = False
         self._generation = store.generation
-        self._sharers = 1
         self.inbox = Inbox(self._budget(1), batch_bytes=settings.batch_bytes)
         self.receipts = Receipts(settings.receipt_interval, settings.retry_after, self._store_state)
         self.counters: Counter[str] = Counter()
@@ -163,16 +161,14 @@ class IngestEngine:
 
     def gathers_for(self, now: float) -> float:
         """Return the seconds until the next batch, for which nothing has to be read; 0 if one may be taken now."""
-        return 0.0 if self._is_due(now) else self._next_batch - now
-
-    def _is_due(self, now: float) -> bool:
         is_large = len(self.inbox) * 2 >= self._settings.batch_limit
-        return now >= self._next_batch or is_large or self.inbox.has_commands  # the HTTP door has gathered them
+        waits_for_nothing = is_large or self.inbox.has_commands  # the HTTP door has gathered them
+        return 0.0 if waits_for_nothing else self.gathering.left(now)
 
     def share(self, processes: int) -> None:
         """Divide each agent's budget by the number of processes among which the broker splits its messages."""
-        if processes != self._sharers and processes > 0:
-            self._sharers = processes
+        if processes != self.gathering.processes and processes > 0:
+            self.gathering.processes = processes
             self.inbox.use_budget(self._budget(processes))
 
     def connected(self, now: Instant, *, fresh: bool) -> None:  # noqa: ARG002 -- as the link calls its listener
@@ -231,9 +227,9 @@ class IngestEngine:
     def _store_batch(self, now: Instant) -> None:
         if self._batch is None:
             if not self._taken:
-                if not len(self.inbox) or not self._is_due(now.monotonic):
+                if not len(self.inbox) or self.gathers_for(now.monotonic):
                     return
-                self._next_batch = now.monotonic + self._gather * self._sharers
+                self.gathering.begin(now.monotonic)
                 self._taken = self.inbox.take(self._settings.batch_limit, 0)
                 self.counters["batches"] += 1
             messages = [item for item in self._taken if not isinstance(item, Command)]

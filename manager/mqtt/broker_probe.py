@@ -25,6 +25,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from manager.domain.ingest.topics import WORKER_LIFE, shared_probe
 from manager.engine.batch import Publication
 from manager.mqtt.broker_address import BrokerAddress
+from manager.mqtt.paho_client import ClosingClient
 from manager.mqtt.rival_managers import RivalManagers
 from schemas.topics import MANAGER_PRESENCE
 
@@ -121,7 +122,7 @@ def delivers_shared(
 def _probing(
     address: BrokerAddress, username: str, password: str | None, tls: ssl.SSLContext | None, settings: ProbeSettings
 ) -> Iterator["_Probe"]:
-    client = Client(CallbackAPIVersion.VERSION2, f"{username}-presence-{secrets.token_hex(8)}")
+    client = ClosingClient(CallbackAPIVersion.VERSION2, f"{username}-presence-{secrets.token_hex(8)}")
     client.username_pw_set(username, password)
     client.connect_timeout = settings.connect
     if tls is not None:

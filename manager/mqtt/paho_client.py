@@ -2,7 +2,7 @@
 
 For each message paho makes three system calls, builds an object, writes two log lines, and takes four locks; for each
 PUBACK it scans all messages in flight. Framing messages and acknowledgements here removes nine tenths of that cost
-(measured in docs/performance.md). paho sees only complete packets of other types. Three private methods are
+(measured in docs/performance.md). paho sees only complete packets of other types. Four private methods are
 overridden, so paho is pinned to its minor release; `tests/integration/mqtt` fails if bytes no longer pass through them.
 """
 
@@ -37,7 +37,15 @@ Confirm = Callable[[], None]
 NOT_LEADING = "this manager does not lead: it publishes nothing, and connects once it leads"
 
 
-class BufferedClient(Client):
+class ClosingClient(Client):
+    """paho's client, which closes a socket whose TLS handshake fails; paho leaves it to the garbage collector."""
+
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
+        """Return the socket after its handshake; `wrap_socket` closes it if that fails."""
+        return cast("ssl.SSLContext", self._ssl_context).wrap_socket(tcp_sock, server_hostname=self._host)
+
+
+class BufferedClient(ClosingClient):
     """One connection; one thread calls `receive`, `process`, `flush` and `loop_misc`.
 
     paho's own `publish`, `ack` and `on_message` are not used.

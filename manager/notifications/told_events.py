@@ -50,8 +50,8 @@ def _chosen_event(row: ToldEvent) -> ChosenEvent:
         row.name,
         Severity(row.severity),
         row.organization_id,
-        document.get("agentId"),
-        document.get("hostname"),
+        _text(document.get("agentId")),
+        _text(document.get("hostname")),
         row.site,
         dict(document.get("data") or {}),
     )
@@ -118,6 +118,11 @@ def store_message(reason: str, since: float) -> Message:
         at=since,
         command="panguard manager now",
     )
+
+
+def _text(value: Any) -> str | None:
+    """Return a text, None for anything else: ids are members of sets, and a name is joined to others."""
+    return value if isinstance(value, str) else None
 
 
 def _quiet(value: Any) -> QuietHours | None:

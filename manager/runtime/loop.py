@@ -196,6 +196,9 @@ class ManagerLoop:
         manager, engine, mqtt = self._manager, self._manager.engine, self._manager.mqtt
         available = engine.can_commit
         failures = engine.fleet.counters["parts_failed"]
+        if manager.hand_over is not None:
+            with self._isolated("gathering"):
+                manager.hand_over.gathering.wait()
         with self._isolated("broker link"):
             mqtt.poll(_UNAVAILABLE if not available else 0.0 if engine.has_work else _IDLE)
         if engine.fleet.counters["parts_failed"] > failures:
@@ -204,6 +207,8 @@ class ManagerLoop:
         if waiting and available:
             manager.batches.observe(min(waiting, manager.settings.batch_limit))
         now = clock.read()
+        if manager.hand_over is not None:
+            manager.hand_over.gathering.begin(now)
         with self._isolated("suspensions"):
             if engine.suspend_flooding(now):
                 mqtt.flush()

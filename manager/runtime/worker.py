@@ -20,6 +20,7 @@ from manager.api.engine_client import EngineClient
 from manager.api.middleware.client_address import ClientAddresses
 from manager.data_directory import DataDirectory
 from manager.domain.budget import Budget
+from manager.domain.ingest.gathering import INTERVAL
 from manager.domain.ingest.topics import Filters, shared
 from manager.domain.instant import Instant
 from manager.domain.rolling_upgrade import HTTP_SIGNS
@@ -52,7 +53,6 @@ DEAF = 5.0
 """Seconds without a notification of its own after which a worker defers everything: its agents' keys may be old."""
 
 _DEAF = "the database's notifications do not arrive"
-_GATHER = 0.05
 _LISTEN_EVERY = 1.0
 _CHECK_EVERY = 1.0
 _CLOSING = 5.0
@@ -118,7 +118,7 @@ class Worker:
             agents=self._agents,
             publisher=self._link,
             acknowledge=self._link.acknowledge,
-            gather=_GATHER,
+            gather=INTERVAL,
             is_heard=shares,
         )
         self._link.attach(self.engine.inbox, self.engine)

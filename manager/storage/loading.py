@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cryptography.exceptions import InvalidTag
@@ -90,11 +91,11 @@ class StateLoader:
             responses=self.responses.responses(),
             meta=meta,
             timeline=self.timeline(),
-            policies=[
-                StoredPolicy(ids[number], version, digests.setdefault(digest, digest), updated_at, bool(published))
+            policies={
+                ids[number]: _shared_policy(version, digests.setdefault(digest, digest), updated_at, bool(published))
                 for number, version, digest, updated_at, published in self.statements.each("policies.load_effective")
                 if number in ids
-            ],
+            },
         )
 
     def _agents(self, warm: "WarmAgents | None") -> tuple[list[Agent], int, AgentIndex | None]:
@@ -115,6 +116,9 @@ class StateLoader:
             for scope, document in documents.items():
                 check_shape(scope, document)
             return documents
+
+
+_shared_policy = lru_cache(4096)(StoredPolicy)
 
 
 def _decoded_rows(decode: Callable[[tuple[Any, ...]], T], rows: Iterable[tuple[Any, ...]]) -> tuple[list[T], int]:

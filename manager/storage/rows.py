@@ -111,6 +111,8 @@ class AgentRows:
         if len(self._texts) > _TEXTS_SHARED:
             self._texts.clear()
         one = self._texts.setdefault
+        if state_since == registered_at:
+            state_since = registered_at  # one object, as of an agent that registered since the manager's start
         return Agent(
             number=number,
             agent_id=agent_id,

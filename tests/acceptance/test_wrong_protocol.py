@@ -16,8 +16,6 @@ from tests.integration.guard.guard_thread import GuardThread
 from tests.support.processes import ManagerProcess
 from tests.support.waiting import eventually
 
-# paho leaves the socket of a failed handshake to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 NO_TLS = "does not speak TLS: write {}:// if it has none, and see that the port is"
 PLAIN = "ended the connection without an {} answer: write {}s:// if it has TLS, and see that the port is"
 OTHER = "ended the connection without an {} answer: see that the port is"

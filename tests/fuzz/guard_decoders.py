@@ -448,10 +448,13 @@ def _line(_place: Place, data: bytes) -> None:
 
 
 def _journal(_place: Place, data: bytes) -> None:
-    """Whatever journalctl prints and a cursor holds, a source gives records of bounded length and a cursor."""
+    """Whatever journalctl prints and a cursor holds, a source gives bounded texts of Unicode and a cursor."""
     entries = [entry for line in data.splitlines() for entry in journalctl_reader._entries(line)]
     source = JournalSource(_text(data), interval=1.0, now=0.0, wall=lambda: NOW)
     assert all(len(source._record(entry, live=False).text) <= journal_entry.MAX_FIELD for entry in entries)
+    assert all(
+        entry.fields == {name: text.encode().decode() for name, text in entry.fields.items()} for entry in entries
+    )
     JournalSource(source.cursor, interval=1.0, now=0.0, wall=lambda: NOW)
 
 

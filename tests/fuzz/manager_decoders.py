@@ -36,7 +36,7 @@ from schemas.decoding import DecodeError, decode
 from schemas.fast_http_reports import fast_events
 from schemas.http_agents import HttpEvents
 from schemas.limits import BODY_LIMIT
-from schemas.message_codes import with_mac
+from schemas.message_codes import with_mac, without_mac
 from schemas.model import utc
 from schemas.report_batches import batch_body, is_batch
 from schemas.topics import TABLE, Role, Topic
@@ -316,9 +316,14 @@ _batches = st.lists(wire.reports, max_size=4).map(lambda reports: batch_body([ea
 
 
 def _read_reports(_place: Place, data: bytes) -> None:
-    """Each report is read or has a reason, and has its own bytes, which are text if it was read."""
-    for each in decode_reports(AGENT, with_mac(b"k" * 32, topics.THREATS.below_root(AGENT), data)):
-        assert each.body in data or not is_batch(data)
+    """Each report is read or has a reason, and has its own bytes, which are text if it was read.
+
+    They are bytes of the message without its code: the code takes the place of the last brace, whatever stands there.
+    """
+    message = with_mac(b"k" * 32, topics.THREATS.below_root(AGENT), data)
+    body = without_mac(message)
+    for each in decode_reports(AGENT, message):
+        assert each.body in body if is_batch(message) else each.body == body
         assert not isinstance(each, DecodedReport) or each.document.encode() == each.body
 
 

@@ -37,7 +37,8 @@ def _text(data: bytes) -> str:
 def _event(_place: Place, data: bytes) -> None:
     text = _text(data)
     for alerting, document in ((text, json.dumps(_DOCUMENT)), (json.dumps(_ALERTING), text), (None, text)):
-        chosen_event(ToldEvent(1, NOW, "agent_stale", "high", None, None, alerting, document))
+        chosen = chosen_event(ToldEvent(1, NOW, "agent_stale", "high", None, None, alerting, document))
+        Judgement(JudgementSettings()).take(chosen.event, NOW)
 
 
 def _message(_place: Place, data: bytes) -> None:

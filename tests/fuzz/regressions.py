@@ -16,6 +16,11 @@ REGRESSIONS: tuple[tuple[str, bytes], ...] = (
         b'{"sourceIp":"192.0.2.1","lastLogin":%b}},"timestamp":"2026-01-01T00:00:00Z"}' % _HUGE,
     ),
     ("traffic sightings", b'{"cpu":%b,"memory":1,"mode":"x","eventsProcessed":1}' % _HUGE),
+    ("decode_reports", b'{"reports"'),
+    ("told events", b'{"agentId":["a"],"hostname":{},"data":{"type":[]}}'),
+    ("the fence's answers", b'{"ok":false,"outcome":"refused","reason":"\\ud800"}'),
+    ("the fence's answers", b'{"enforcement":"nftables","reasons":[{"value":"\\ud800","reason":"\\uDFFF"}]}'),
+    ("journal", b'{"__REALTIME_TIMESTAMP":"1","__CURSOR":"s","MESSAGE":"\\ud800"}'),
     ("DynamicSecurity.heard", _DEEP),
     ("DynamicSecurity.heard", b'{"responses":[{"command":"listRoles","data":{"totalCount":1e999,"roles":[]}}]}'),
     (

@@ -12,14 +12,15 @@ from tests.fuzz.decoder import Decoder
 from tests.fuzz.decoders import DECODERS
 from tests.fuzz.place import Place
 from tests.fuzz.regressions import REGRESSIONS
+from tests.support.examples import examples
 
 BY_NAME = pytest.mark.parametrize("decoder", DECODERS, ids=lambda decoder: decoder.name)
 BY_NAME_OF_THE_QUICK = pytest.mark.parametrize(
     "decoder", [decoder for decoder in DECODERS if not decoder.slow], ids=lambda decoder: decoder.name
 )
 
-_EXAMPLES, _SLOW_EXAMPLES = 25, 6
-_MEASURED = 4
+_EXAMPLES, _SLOW_EXAMPLES = examples(25), examples(6)
+_MEASURED = examples(4)
 _FACTOR = 300
 """Bytes of memory that a byte of input may cost: in a list of empty objects it costs a tenth of that."""
 

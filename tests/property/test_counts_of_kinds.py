@@ -17,6 +17,7 @@ from manager.storage.projections import threat_statistics
 from manager.storage.queries import StoreQueries
 from manager.storage.queries.reader import Reader
 from manager.storage.store import PeeweeStore
+from tests.support.examples import examples
 from tests.support.migrated_store import open_migrated, open_reading
 
 pytestmark = pytest.mark.usefixtures("each_system")
@@ -54,7 +55,7 @@ SEEN = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(st.lists(st.lists(SEEN, min_size=PIECE, max_size=2 * PIECE), min_size=3, max_size=6), st.integers(0, DAY - 1))
 def test_every_period_has_the_threats_since_its_first_bucket(batches: list[list[Seen]], of_day: int) -> None:
     """Threats that are counted are rounded to their bucket, others are exact; a kind without threats is left out."""

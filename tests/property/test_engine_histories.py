@@ -55,12 +55,13 @@ from schemas.decoding import decode
 from schemas.http_agents import HttpHeartbeat
 from schemas.limits import MESSAGE_LIMIT
 from tests.support.engine import Bench, prepared_reports
+from tests.support.examples import examples
 from tests.support.migrated_store import forgo_durability
 from tests.support.simulated import SimulatedAgent
 
 pytestmark = pytest.mark.long("tests/unit/manager/engine/test_failure_isolation.py")
 
-HISTORIES = int(os.environ.get("PANGUARD_HISTORIES", "100"))
+HISTORIES = int(os.environ.get("PANGUARD_HISTORIES") or examples(100))
 """Histories of one run; `make fuzz` asks for more."""
 
 HOSTS = [f"host-{number}" for number in range(4)]

@@ -17,6 +17,7 @@ from manager.storage.queries import Record, StoreQueries, incidents
 from manager.storage.queries.enforcement import REASONS_SHOWN
 from manager.storage.store import PeeweeStore
 from manager.storage.tables import EmergencyEntryTable
+from tests.support.examples import examples
 from tests.support.migrated_store import open_migrated, open_reading
 
 pytestmark = pytest.mark.usefixtures("each_system")
@@ -67,7 +68,7 @@ ENTRY = st.builds(
 MEMBERS = st.dictionaries(st.tuples(st.sampled_from(INCIDENTS), st.integers(1, AGENTS)), st.booleans())
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(st.lists(KNOWN, min_size=AGENTS, max_size=AGENTS), st.lists(ENTRY, min_size=8, max_size=20), MEMBERS)
 def test_incidents_in_a_list_count_their_members_and_the_reach_of_their_entries(
     known: list[Known], entries: list[Entry], members: dict[tuple[str, int], bool]

@@ -28,6 +28,7 @@ from schemas.presence import ManagerKeys
 from schemas.succession import TrustedKeys
 from schemas.threats import Receipt, Severity
 from tests.support.engine import Bench
+from tests.support.examples import examples
 from tests.support.simulated import SimulatedAgent, iso
 from tests.unit.agent.fake_link import FakeLink
 
@@ -266,7 +267,7 @@ _RUNNING_COPY = _script("report 0, exchange, copy, report 1, exchange, restore 1
 """A copy that was made while the manager ran: a part of its run is lost."""
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @example(steps=_STALE_RECEIPT, repeats=[0])
 @example(steps=_LATE_RECEIPT, repeats=[])
 @example(steps=_HIDDEN_MARK, repeats=[])
@@ -292,7 +293,7 @@ def test_every_report_is_stored_once_in_the_end(steps: list[tuple[str, int]], re
         assert [guard.sent for guard in fleet.guards] == sent
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(steps=_STEPS)
 def test_beyond_its_limit_a_guard_loses_the_oldest_alone(steps: list[tuple[str, int]]) -> None:
     """With room for two reports: what is stored is stored once, and of the reports in the end the two newest are."""

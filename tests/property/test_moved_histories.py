@@ -16,6 +16,7 @@ from manager.storage.queries import StoreQueries
 from manager.store_migration import move_store
 from tests.property.test_engine_histories import HISTORIES, EngineHistory
 from tests.support.every_query import answers
+from tests.support.examples import examples
 from tests.support.moved_stores import database_rows, key_file_of, store_rows
 from tests.support.postgresql import Postgresql
 
@@ -72,7 +73,8 @@ def test_a_moved_store_answers_as_before(postgresql_cluster: Postgresql) -> None
     """Over random histories of agents, people, time, restarts and errors of the store, with all queries there are."""
     MovedHistory.cluster = postgresql_cluster
     run_state_machine_as_test(
-        MovedHistory, settings=settings(max_examples=max(10, HISTORIES // 10), stateful_step_count=30, deadline=None)
+        MovedHistory,
+        settings=settings(max_examples=max(examples(10), HISTORIES // 10), stateful_step_count=30, deadline=None),
     )
     queries = {name for name, _ in inspect.getmembers(StoreQueries, inspect.isfunction) if not name.startswith("_")}
     assert queries == _ASKED

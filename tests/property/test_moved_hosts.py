@@ -21,6 +21,7 @@ from manager.engine.commands.requests import ChangeAgent, ChangeAllowlist, SetPo
 from manager.errors import ManagerError, StoreUnavailable
 from tests.support.attacks import attack, trusted
 from tests.support.engine import Bench
+from tests.support.examples import examples
 from tests.support.migrated_store import forgo_durability
 from tests.support.simulated import SimulatedAgent
 
@@ -148,5 +149,5 @@ class MovedHosts(RuleBasedStateMachine):
         return None
 
 
-MovedHosts.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+MovedHosts.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)
 TestMovedHosts = pytest.mark.timeout(900)(MovedHosts.TestCase)

@@ -22,6 +22,7 @@ from manager.errors import Conflict
 from schemas import topics
 from tests.support.attacks import attack, trusted
 from tests.support.engine import Bench
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.long("tests/unit/manager/engine/commands/test_blocks.py")
 
@@ -199,5 +200,5 @@ def overlap(one: str, other: str) -> bool:
     return ip_network(one).overlaps(ip_network(other))
 
 
-OverlappingBlocks.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+OverlappingBlocks.TestCase.settings = settings(max_examples=examples(25), stateful_step_count=25, deadline=None)
 TestOverlappingBlocks = pytest.mark.timeout(600)(OverlappingBlocks.TestCase)

@@ -104,7 +104,7 @@ def test_the_periods_are_the_sums_of_their_heartbeats(stored: Stored, given_: li
         assert found["periods"] == _expected(given_, number)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=examples(30))
 @given(given_=samples, rows=st.integers(1, 5))
 def test_old_periods_are_deleted_in_pieces(stored: Stored, given_: list[VitalsSample], rows: int) -> None:
     """Each pruning deletes at most its share, the oldest first, and none that is young enough."""

@@ -25,6 +25,7 @@ from manager.storage.statements import Statements
 from manager.storage.store import PeeweeStore
 from tests.property.test_engine_histories import HISTORIES, EngineHistory
 from tests.support.agent_indexes import contents
+from tests.support.examples import examples
 from tests.support.migrated_store import open_reading, stores_in
 from tests.support.postgresql import Postgresql
 
@@ -215,7 +216,7 @@ OLDER_STAYS_OPEN = [
 ]
 
 
-@settings(max_examples=max(30, HISTORIES // 3), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=max(examples(30), HISTORIES // 3), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pieces=st.lists(st.tuples(STEPS, STEPS), max_size=4))
 @example(pieces=OLDER_STAYS_OPEN)
 def test_transactions_that_are_open_during_a_reading_are_read_by_the_next(

@@ -1,15 +1,26 @@
-"""How many examples a property test draws: all in CI and with `--long`, and else a third, new ones in each run."""
+"""The number of examples that property tests draw: all in CI and with `--long`, else a third, new ones in each run."""
 
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+_USUAL = 25
+"""The number of examples of a test that names none."""
 
 _everything = [bool(os.environ.get("CI"))]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Draw all where everything runs; test files are read after this."""
-    _everything[0] = bool(os.environ.get("CI") or config.getoption("--long"))
+    is_ci = bool(os.environ.get("CI"))
+    _everything[0] = is_ci or bool(config.getoption("--long"))
+    # A machine that is busy draws examples slowly: that says nothing about a strategy.
+    settings.register_profile(
+        "default", deadline=None, max_examples=examples(_USUAL), suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
+    settings.load_profile("ci" if is_ci else "default")
 
 
 def examples(number: int) -> int:

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import settings
 
 from tests.support import examples
 
@@ -14,6 +15,15 @@ def test_all_are_drawn_in_ci_and_with_the_option(
     """Elsewhere a third of them, and never none."""
     monkeypatch.setenv("CI", ci)
     monkeypatch.setattr(examples, "_everything", [False])
-    examples.pytest_configure(SimpleNamespace(getoption=lambda _name: long))  # type: ignore[arg-type]
+    profile = settings.get_current_profile_name()
+    usual = {name: settings.get_profile(name) for name in ("default", "ci")}
+    try:
+        examples.pytest_configure(SimpleNamespace(getoption=lambda _name: long))  # type: ignore[arg-type]
+        assert settings().max_examples == (25 if drawn == 30 else 8)
+        assert settings().derandomize is bool(ci)
+    finally:
+        for name, kept in usual.items():
+            settings.register_profile(name, kept)
+        settings.load_profile(profile)
     assert examples.examples(30) == drawn
     assert examples.examples(1) == 1

@@ -7,9 +7,8 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any, TextIO, cast
 
-import structlog
-
 from manager.cli.support.escaping import printable
+from manager.structured_logging import structlog
 
 
 def configure_logs() -> None:

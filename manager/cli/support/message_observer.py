@@ -16,6 +16,7 @@ from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.tls_trust import certificate_failure, handshake_failed
 from manager.errors import SetupError
 from manager.mqtt.broker_address import BrokerAddress
+from manager.mqtt.paho_client import ClosingClient
 from schemas import message_codes, topics
 from schemas.decoding import DecodeError, decode
 from schemas.errors import KeyMaterialError, TopicError
@@ -220,7 +221,7 @@ class Observer:
         self._received: deque[tuple[str, bytes]] = deque()
         self._refusal: str | None = None
         self._answered = False
-        self._client = Client(CallbackAPIVersion.VERSION2, f"observer-{secrets.token_hex(8)}")
+        self._client = ClosingClient(CallbackAPIVersion.VERSION2, f"observer-{secrets.token_hex(8)}")
         self._client.username_pw_set(username, password)
         if self._address.tls:
             self._client.tls_set_context(tls)

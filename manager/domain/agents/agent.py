@@ -44,8 +44,7 @@ class Door(StrEnum):
     HTTP = "http"
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(Struct, frozen=True, gc=False):
     """The host's description in the agent's registration."""
 
     hostname: str
@@ -215,6 +214,9 @@ class Agent(Struct, gc=False):
     heartbeat_sequence: int = -1
     last_heartbeat: float | None = None
     heard_monotonic: float = 0.0
+    started: float | None = None
+    """Start of the process that sent its last message, by that one's clock; of several instances the clones' rules know
+    more. Kept in memory only."""
     handed_version: int = 0
     handed_digest: str | None = None
     """Digest of the newest policy version that an HTTP answer carried; kept in memory only."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
+from manager.domain.agents.agent import Agent
 from manager.domain.instant import Instant
 
 SAME = 0.5
@@ -48,7 +49,7 @@ class _Instance:
 
 
 class _Track(Struct, gc=False):
-    """The current instance, and the others; most agents have none, and one object is all that they cost."""
+    """The current instance of an agent, and the others that were heard within the last window."""
 
     session: int
     started: float
@@ -86,24 +87,44 @@ class CloneTracker:
         self.known: Mapping[str, Clone] = {}
         """Current clones by agent id. Replaced as a whole, so other threads may read it."""
         self._tracks: dict[str, _Track] = {}
+        """Tracks by agent id, of agents with more than one instance; of the others their record has what is needed."""
 
-    def observe(self, agent_id: str, session: int, started: float, now: Instant) -> Clone | None:
+    def __len__(self) -> int:
+        """Return the number of agents that have, or had lately, more than one instance."""
+        return len(self._tracks)
+
+    def observe(self, agent: Agent, session: int, started: float, heard: float, now: Instant) -> Clone | None:
         """Observe an accepted birth or heartbeat; return a newly detected clone.
 
         Args:
-            agent_id: the sender.
+            agent: the sender, whose clock has not observed the message yet.
             session: its session; messages of older sessions must not be passed here.
             started: start time of the sending process, in seconds since 1970 by its own clock.
+            heard: monotonic time of the agent's message before this one.
             now: the time.
         """
-        track = self._tracks.get(agent_id)
+        track = self._tracks.get(agent.agent_id)
         if track is None:
-            self._tracks[agent_id] = _Track(session, started, now.monotonic)
-            return None
+            before = agent.started
+            if before is not None and abs(started - before) <= SAME:
+                return None
+            agent.started = started
+            if before is None or session == agent.clock.session:
+                # No other instance is known: the clock of the current process was set.
+                return None
+            track = self._tracks[agent.agent_id] = _Track(agent.clock.session, before, heard)
+        return self._follow(agent, track, session, started, now)
+
+    def _follow(self, agent: Agent, track: _Track, session: int, started: float, now: Instant) -> Clone | None:
+        """Observe a message of an agent that has, or had lately, more than one instance."""
+        horizon = now.monotonic - WINDOW
+        track.forget_before(horizon)
         if abs(started - track.started) <= SAME:
             track.session, track.heard = session, now.monotonic
+            if not track.others and not track.returned_since(horizon) and agent.agent_id not in self.known:
+                agent.started = track.started
+                del self._tracks[agent.agent_id]
             return None
-        track.forget_before(now.monotonic - WINDOW)
         known = track.find(started)
         if known is None and session == track.session:
             # No other instance is known: the clock of the current process was set.
@@ -111,7 +132,7 @@ class CloneTracker:
             return None
         track.session = session
         track.switch_to(known, started, now.monotonic)
-        return self._detect(agent_id, track, now)
+        return self._detect(agent.agent_id, track, now)
 
     def expire(self, now: Instant) -> list[Clone]:
         """Remove and return the clones of which only one instance sent messages within the last window."""

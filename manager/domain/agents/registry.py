@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
+from msgspec import structs
+
 from manager.domain.agents.agent import Agent, Credential, Door, Host, RegistrationStamp, State
 from manager.domain.instant import Instant
 from schemas.identifiers import hostname_key
@@ -366,7 +368,7 @@ def _host_of_known(known: Agent, host: Host) -> Host:
     tags = known.host.tags if keeps_tags else host.tags
     keeps_site = "site" in known.operator_set or host.site is None
     site = known.host.site if keeps_site else host.site
-    return replace(host, hostname=known.hostname, tags=tags, site=site)
+    return structs.replace(host, hostname=known.hostname, tags=tags, site=site)
 
 
 def _name(agent: Agent) -> tuple[str, str]:

@@ -3,7 +3,9 @@
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from manager.domain.agents.agent import Agent, Host
 from manager.domain.instant import Instant

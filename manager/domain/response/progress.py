@@ -136,10 +136,18 @@ class ProgressTracker:
                 changed.append(progress)
         return changed
 
-    def awaits(self, agent_id: str) -> bool:
-        """Return whether any response is still awaited from an agent."""
-        awaited = self._awaited
-        return bool(awaited) and any((agent_id, medium) in awaited for medium in _MEDIA)
+    def may_reach(self, agent_id: str, policy: int, sequence: int) -> bool:
+        """Return whether a response is awaited from an agent that comes with this policy version or sequence at most.
+
+        An agent that awaits one states the same with every heartbeat until it has taken the response.
+        """
+        return bool(self._awaited) and (
+            self._needs_at_most(policy, (agent_id, "policy")) or self._needs_at_most(sequence, (agent_id, "blocklist"))
+        )
+
+    def _needs_at_most(self, number: int, key: tuple[str, Medium]) -> bool:
+        awaited = self._awaited.get(key)
+        return awaited is not None and min(awaited.values()) <= number
 
     def stop(self, incident_id: str) -> Progress | None:
         """Stop tracking an incident whose response ended or was undone; return its figures."""

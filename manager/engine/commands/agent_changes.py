@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import replace
 from functools import partial
 from itertools import islice
+
+from msgspec.structs import replace
 
 from manager.domain.agents.agent import Agent, State
 from manager.domain.instant import Instant

@@ -8,12 +8,13 @@ from manager.engine.context import Context
 from schemas.model import iso
 
 
-def observe(context: Context, agent: Agent, session: int, started: float) -> None:
-    """Check an accepted birth or heartbeat for a clone of its agent.
+def observe(context: Context, agent: Agent, session: int, started: float, heard: float) -> None:
+    """Check an accepted birth or heartbeat for a clone of its agent, before the agent's clock observes it.
 
-    `started` is the start of the sending process, in seconds since 1970 by its own clock.
+    `started` is the start of the sending process, in seconds since 1970 by its own clock; `heard` is the monotonic time
+    of the agent's message before.
     """
-    clone = context.fleet.clones.observe(agent.agent_id, session, max(0.0, started), context.batch.now)
+    clone = context.fleet.clones.observe(agent, session, max(0.0, started), heard, context.batch.now)
     if clone is not None:
         _record(context, agent, "agent_cloned", clone)
 

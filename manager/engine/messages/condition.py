@@ -48,14 +48,17 @@ def record_enforced(context: Context, agent: Agent, enforced: AnyEnforced | None
         reasons = [{"value": each.value, "reason": each.reason} for each in enforced.reasons]
         data = {"count": enforced.ineffective, "reasons": reasons, **(reasons[0] if reasons else {})}
         context.batch.event("block_ineffective", agent, data)
-    if known is None or not agent.condition.enforces() or not context.fleet.immunity.awaits(agent.agent_id):
+    if known is None or not agent.condition.enforces():
+        return
+    policy = known.policy_version or 0
+    sequence = policy if agent.door is Door.HTTP else known.blocklist_sequence or 0
+    if not context.fleet.immunity.may_reach(agent.agent_id, policy, sequence):
         return
     unenforced = unenforced_values(known)
     if unenforced is None:  # it lists fewer reasons than there are: nothing is certain
         return
-    sequence = known.policy_version if agent.door is Door.HTTP else known.blocklist_sequence
-    emergency_response.record_enforced(context, agent.agent_id, "policy", known.policy_version or 0, unenforced)
-    emergency_response.record_enforced(context, agent.agent_id, "blocklist", sequence or 0, unenforced)
+    emergency_response.record_enforced(context, agent.agent_id, "policy", policy, unenforced)
+    emergency_response.record_enforced(context, agent.agent_id, "blocklist", sequence, unenforced)
 
 
 def _is_told(context: Context, agent: Agent, event: str) -> bool:

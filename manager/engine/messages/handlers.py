@@ -30,14 +30,14 @@ log = structlog.get_logger(__name__)
 def on_presence(context: Context, agent: Agent, message: Presence, _payload: bytes) -> None:
     """Handle a birth, a sign-off or a last will."""
     liveness, now = context.fleet.liveness, context.batch.now
-    session_before = agent.session
+    session_before, heard_before = agent.session, agent.heard_monotonic
     match message.state:
         case "online":
             context.batch.transition(liveness.birth(agent, message.session, now))
             if agent.session > session_before:
                 sent_at = message.sent_at.timestamp()
+                clone_events.observe(context, agent, message.session, sent_at - message.uptime, heard_before)
                 agent.clock.observe(now.wall, sent_at, message.uptime, message.session, fresh=False)
-                clone_events.observe(context, agent, message.session, sent_at - message.uptime)
         case "offline":
             context.batch.transition(liveness.sign_off(agent, message.session, now))
         case "lost":
@@ -60,7 +60,7 @@ def record_heartbeat(context: Context, agent: Agent, message: AnyHeartbeat, now:
         message: the verified heartbeat.
         now: the receipt by this process, or by the ingest worker that handed the heartbeat over.
     """
-    fleet, session_before = context.fleet, agent.session
+    fleet, session_before, heard_before = context.fleet, agent.session, agent.heard_monotonic
     accepted, transition = fleet.liveness.heartbeat(agent, message.session, message.sequence, now)
     if not accepted:
         fleet.counters["heartbeats_ignored"] += 1
@@ -71,9 +71,9 @@ def record_heartbeat(context: Context, agent: Agent, message: AnyHeartbeat, now:
         context.batch.save(agent)
     lasting = lasting_values(agent)
     sent_at = seconds_since_1970(message.sent_at)
+    clone_events.observe(context, agent, message.session, sent_at - message.uptime, heard_before)
     agent.clock.observe(now.wall, sent_at, message.uptime, message.session, fresh=True)
     fleet.clock_trust.observe(agent.agent_id, sent_at, now)
-    clone_events.observe(context, agent, message.session, sent_at - message.uptime)
     agent.last_heartbeat = now.wall
     vitals = agent.vitals
     mode = (vitals.mode, message.mode)

@@ -1,6 +1,6 @@
 """Vitals and clock of an HTTP agent's heartbeat; the leader and ingest workers record them alike in their memory."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from manager.domain.agents.agent import Agent
 from schemas.fast_http_heartbeats import AnyHttpHeartbeat

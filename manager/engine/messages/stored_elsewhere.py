@@ -53,26 +53,29 @@ class StoredElsewhere:
         self._held: dict[int, float] = {}
         self.notified = False
         """Whether a worker may have stored something since the last look; any thread sets it."""
+        self.is_behind = False
+        """Whether the last look has left reports."""
 
     @property
     def has_work(self) -> bool:
         """Whether the next batch should look for reports."""
-        return self.notified
+        return self.notified or self.is_behind
 
     def take(self, context: Context, now: Instant) -> None:
         """Take waiting reports into the batch, if a worker has notified of some, or a second has passed.
 
         A report of an agent whose clock offset is not known is held: those behind it are decided before it.
         """
-        if not self.notified and now.monotonic < self._next:
+        if not self.has_work and now.monotonic < self._next:
             return
-        self.notified, self._next = False, now.monotonic + POLL
+        self.notified = self.is_behind = False
+        self._next = now.monotonic + POLL
         try:
             waiting = self._store.waiting_reports(LIMIT)
         except StoreUnavailable as error:
             log.warning("stored_reports_not_read", reason=str(error))
             return
-        self.notified = len(waiting.rows) >= LIMIT
+        self.is_behind = len(waiting.rows) >= LIMIT
         held: dict[int, float] = {}
         for sequence, row in waiting.rows:
             agent = context.fleet.registry.find_by_number(row.agent_number)

@@ -26,9 +26,6 @@ SENTENCES = {
     "other hosts": "it is for other names than this",
 }
 
-# paho leaves the socket of a failed handshake to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 @pytest.fixture(autouse=True)
 def _swept() -> Iterator[None]:

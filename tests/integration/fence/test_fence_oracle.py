@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.fence_process import FenceProcess
 from tests.support.network import Network
 from tests.support.waiting import eventually
@@ -58,7 +59,7 @@ def _expected(entries: dict[IPv4Network, int]) -> set[IPv4Address]:
     return {address for address in SPACE if any(address in network for network in entries)}
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=_steps)
 def test_an_address_is_blocked_exactly_while_an_entry_covers_it(
     fence: FenceProcess, steps: list[tuple[str, IPv4Network, int]]

@@ -120,7 +120,6 @@ def guard(tmp_path: Path) -> GuardThread:
     ids=["half-open", "connect", "subscribe", "flood"],
 )
 @pytest.mark.parametrize("scheme", ["mqtt", "mqtts"])
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # paho leaves a socket to the collector whose handshake failed
 def test_a_guard_ends_while_the_broker_is_silent(
     guard: GuardThread, broker: Callable[[], SilentBroker], reached: int | None, scheme: str
 ) -> None:

@@ -40,8 +40,6 @@ def test_a_guard_trusts_the_authority_that_it_is_given(secured: GuardThread, tmp
     assert secured.start().ready() == 1
 
 
-# paho leaves the socket of a failed handshake to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_broker_of_an_unknown_authority_gets_nothing(secured: GuardThread, manager: ScriptedManager) -> None:
     """Without it the certificate is refused, the guard says why and goes on trying."""
     secured.start()

@@ -14,9 +14,6 @@ from tests.integration.guard.guard_thread import GuardThread
 from tests.support.impostor import Authority, Impostor
 from tests.support.waiting import eventually
 
-# paho leaves the socket of a failed handshake to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 NOT_THE_TOKENS = "does not show the authority that the enrollment token names"
 UNKNOWN = "nobody that is trusted here has signed it"
 

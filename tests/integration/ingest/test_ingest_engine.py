@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from manager.domain.ingest.gathering import Gathering
 from manager.domain.store_history import HISTORY
 from manager.engine.batch import DeadLetter
 from manager.engine.commands.http_agent_requests import LearnAgent
@@ -251,7 +252,7 @@ def test_dead_letters_of_workers_are_bounded(leader: Bench, stack: ExitStack) ->
 def test_batches_are_gathered_among_several_processes(leader: Bench, stack: ExitStack) -> None:
     """A report after a pause is stored at once; those behind it wait, the longer the more processes share them."""
     worker, agent = a_worker(leader, stack), leader.enroll("web-1")
-    worker.engine._gather = 0.05
+    worker.engine.gathering = Gathering(0.05)
     worker.engine.share(2)
     worker.receive(topics.THREATS, agent, agent.threat(leader.wall))
     assert leader.rows("SELECT count(*) FROM threat") == [(1,)]

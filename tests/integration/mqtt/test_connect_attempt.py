@@ -5,14 +5,11 @@ import socket
 import ssl
 import threading
 
-import pytest
-
 from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.connect_attempt import ConnectAttempt
 from manager.mqtt.paho_client import BufferedClient
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves the socket to Python
 def test_a_broker_that_stands_still_is_said_to_answer_no_handshake() -> None:
     """Its kernel takes the connection and nobody answers, as beside a suspended process: the seconds are named."""
     with socket.create_server(("127.0.0.1", 0)) as suspended:

@@ -19,11 +19,7 @@ from tests.support.ports import free_port
 POLICY = topics.POLICY.address(AGENT)
 LARGE = topics.THREATS.limit
 
-# paho leaves the socket of a failed handshake to the garbage collector.
-pytestmark = [
-    pytest.mark.mosquitto,
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.mosquitto
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,16 +37,22 @@ def _environment(manager: ManagerProcess) -> dict[str, str]:
     }
 
 
-def _started(environment: dict[str, str], *words: str) -> "subprocess.Popen[str]":
+@contextmanager
+def _started(environment: dict[str, str], *words: str) -> "Iterator[subprocess.Popen[str]]":
+    """Start the command; whatever fails, it has ended afterwards."""
     clean = {name: value for name, value in os.environ.items() if name not in _OURS}
-    return subprocess.Popen(  # noqa: S603 -- our own command, no shell
+    with subprocess.Popen(  # noqa: S603 -- our own command, no shell
         [sys.executable, "-m", "panguard", "simulate", *words],
         env=clean | environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def _ran(environment: dict[str, str], *words: str) -> tuple[int, str, str]:
@@ -92,11 +99,11 @@ def test_a_loss(tmp_path: Path) -> None:
         environment = {"PANGUARD_BROKER_PASSWORD": broker.credential("manager")[1]}
         with ManagerProcess(tmp_path, broker.url, environment) as manager:
             words = ("--threats", "240", "--rate", "60", "--patience", "1", "-o", "json")
-            process = _started(_environment(manager), "--manager", broker.url, *words)
-            with manager.client() as admin:
-                eventually(lambda: len(admin.get("/api/threats").json()["data"]) > 30, what="the first reports")
-            broker.kill()
-            output, errors = process.communicate(timeout=60)
+            with _started(_environment(manager), "--manager", broker.url, *words) as process:
+                with manager.client() as admin:
+                    eventually(lambda: len(admin.get("/api/threats").json()["data"]) > 30, what="the first reports")
+                broker.kill()
+                output, errors = process.communicate(timeout=60)
     found = json.loads(output)
     assert process.returncode == 1, errors
     assert 0 < found["lost"] < 240
@@ -108,15 +115,17 @@ def test_a_loss(tmp_path: Path) -> None:
 def test_an_interrupt_ends_the_schedule(manager: ManagerProcess) -> None:
     """The first Ctrl-C sends nothing more; what was sent is waited for and checked."""
     words = ("--agents", "3", "--threats", "100000", "--rate", "50", "--seed", "13", "-o", "json")
-    process = _started(_environment(manager), "--manager", manager.mqtt, *words)
-    with manager.client() as admin:
+    with (
+        _started(_environment(manager), "--manager", manager.mqtt, *words) as process,
+        manager.client() as admin,
+    ):
 
         def newest() -> list[str]:
             return [each["hostname"] for each in admin.get("/api/threats").json()["data"]]
 
         eventually(lambda: sum(name.startswith("sim-13-") for name in newest()) > 20, what="twenty of its reports")
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
     found = json.loads(output)
     assert process.returncode == 0, errors
     assert 20 < found["sent"] < 100_000

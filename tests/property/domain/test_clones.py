@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manager.domain.agents.clones import WINDOW, CloneTracker
+from manager.domain.agents.agent import Agent, Door, Host, credential_of
+from manager.domain.agents.clock_offset import ClockOffset
+from manager.domain.agents.clones import WINDOW, Clone, CloneTracker
 from manager.domain.instant import Instant
 from tests.support.examples import examples
 
@@ -20,6 +22,22 @@ signs = st.lists(
     ),
     max_size=40,
 )
+
+
+class Observed:
+    """A tracker of one agent, whose record is kept as its messages' handlers keep it."""
+
+    def __init__(self) -> None:
+        host = Host("web-1", "Debian 12", "x64", "1.0")
+        self._agent = Agent(1, AGENT, "acme", host, credential_of(bytes(32)), None, Door.MQTT, EPOCH)
+        self.clones = CloneTracker()
+
+    def hear(self, session: int, started: float, now: Instant) -> Clone | None:
+        """Pass a message; return a newly detected clone."""
+        agent = self._agent
+        told = self.clones.observe(agent, session, started, agent.heard_monotonic, now)
+        agent.clock, agent.heard_monotonic = ClockOffset(session=session), now.monotonic
+        return told
 
 
 @dataclass
@@ -56,7 +74,8 @@ class Oracle:
 @given(signs=signs)
 def test_the_rule_agrees_with_the_whole_past(signs: list[tuple[float, int, bool]]) -> None:
     """Told once when two instances have each come back after another, and taken back once when none does any more."""
-    clones, oracle = CloneTracker(), Oracle()
+    observed, oracle = Observed(), Oracle()
+    clones = observed.clones
     now, session = 0.0, 0
     for pause, speaker, new_session in signs:
         now += pause
@@ -69,10 +88,15 @@ def test_the_rule_agrees_with_the_whole_past(signs: list[tuple[float, int, bool]
         instance = speaker if known else oracle.turns[-1][0]
         session += new_session
         before = oracle.cloned
-        told = clones.observe(AGENT, session, EPOCH - 1000.0 * instance, instant)
+        told = observed.hear(session, EPOCH - 1000.0 * instance, instant)
         oracle.hear(instance, now)
         assert (told is not None) == (oracle.cloned and not before)
         assert (AGENT in clones.known) == oracle.cloned
+    if oracle.turns:
+        instant = Instant(EPOCH + now + 2 * WINDOW, now + 2 * WINDOW)
+        clones.expire(instant)
+        observed.hear(session, EPOCH - 1000.0 * oracle.turns[-1][0], instant)
+        assert len(clones) == 0  # an agent with one instance costs nothing beside its record
 
 
 lives = st.lists(
@@ -89,7 +113,7 @@ lives = st.lists(
 @given(life=lives)
 def test_one_guard_is_no_clone_whatever_it_does(life: list[tuple[str, float, float]]) -> None:
     """It may flap, restart, be suspended, and have its clock set forward, in any order and as often as it likes."""
-    clones, now, session, started = CloneTracker(), 0.0, 1, EPOCH
+    observed, now, session, started = Observed(), 0.0, 1, EPOCH
     for deed, pause, jitter in life:
         now += pause
         if deed == "restart":
@@ -97,5 +121,13 @@ def test_one_guard_is_no_clone_whatever_it_does(life: list[tuple[str, float, flo
         elif deed in ("suspend", "step"):
             started += pause  # the monotonic clock stood still, or the other one was set
         session += deed != "beat"
-        assert clones.observe(AGENT, session, started + jitter, Instant(EPOCH + now, now)) is None
-    assert clones.known == {}
+        assert observed.hear(session, started + jitter, Instant(EPOCH + now, now)) is None
+    assert observed.clones.known == {}
+
+
+def test_a_clock_that_is_set_within_a_session_is_no_other_instance() -> None:
+    """The process goes on under its new start time, and nothing is kept of the former one."""
+    observed = Observed()
+    for number, started in enumerate((EPOCH, EPOCH + 100.0, EPOCH)):
+        assert observed.hear(1, started, Instant(EPOCH + number, float(number))) is None
+        assert len(observed.clones) == 0

@@ -13,6 +13,7 @@ from manager.domain.policies.fleet_policies import GLOBAL, Policies, ResolvedPol
 from manager.domain.policies.groups import Placement, PolicyGroup
 from manager.domain.policies.preview import preview
 from schemas.model import iso
+from tests.support.examples import examples
 
 NOW = 1_800_000_000.0
 ORGANIZATIONS = ("acme", "other")
@@ -232,4 +233,4 @@ class Groups(RuleBasedStateMachine):
 
 
 TestGroups = Groups.TestCase
-TestGroups.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
+TestGroups.settings = settings(max_examples=examples(40), stateful_step_count=15, deadline=None)

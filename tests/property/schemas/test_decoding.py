@@ -14,11 +14,12 @@ from schemas.threats import ThreatReport
 from schemas.topics import TABLE
 from tests import strategies as wire
 from tests.spoiling import leaves, replaced, spoiled
+from tests.support.examples import examples
 
 MODELS = [model for row in TABLE for model in row.models]
 BY_MODEL = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
-FEW = settings(max_examples=10)  # for each of the fourteen messages
-SOME = settings(max_examples=20)
+FEW = settings(max_examples=examples(10))  # for each of the fourteen messages
+SOME = settings(max_examples=examples(20))
 AMPLE = 1 << 20
 
 MARKER = "hunter2-marker"

@@ -15,10 +15,11 @@ from schemas.model import WireModel
 from schemas.presence import ManagerPresence
 from schemas.topics import TABLE
 from tests import strategies as wire
+from tests.support.examples import examples
 
 LIMITS = {model: row.limit for row in TABLE for model in row.models}
 BY_MODEL = pytest.mark.parametrize("model", LIMITS, ids=lambda model: model.__name__)
-FEW = settings(max_examples=10)  # for each of the fourteen messages
+FEW = settings(max_examples=examples(10))  # for each of the fourteen messages
 
 FREE_FORM = {"evidence", "data", "advanced", "config", "condition", "value"}
 """Members whose inside belongs to whoever wrote it."""

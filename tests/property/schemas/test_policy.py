@@ -21,6 +21,7 @@ from schemas.policy import (
     digest_of,
 )
 from tests import strategies as wire
+from tests.support.examples import examples
 
 AMPLE = 1 << 20
 
@@ -81,7 +82,7 @@ def test_the_digest_is_of_the_sections_and_nothing_else(policy: PolicySections, 
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-@settings(max_examples=12)  # for each of the eight sections
+@settings(max_examples=examples(12))  # for each of the eight sections
 @given(policy=sections, data=st.data())
 def test_the_digest_changes_with_every_section(name: str, policy: PolicySections, data: st.DataObject) -> None:
     """A change in any section gives another name to the document, and so does leaving the section out."""

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from manager.storage.postgresql.address import DatabaseAddress
+from tests.support.examples import examples
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.postgresql
@@ -129,7 +130,7 @@ ACTIONS = st.lists(
 def test_no_row_appears_below_a_mark(address: DatabaseAddress) -> None:
     """Whatever order the steps of several writers and their ends have, what was seen below a mark stays the same."""
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
     @given(ACTIONS)
     def check(actions: list[tuple[str, int, int]]) -> None:
         reader, writers = Reader(address), [Writer(address) for _ in range(WRITERS)]

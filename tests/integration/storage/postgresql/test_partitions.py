@@ -20,6 +20,7 @@ from manager.storage.postgresql.connection import open_writer
 from manager.storage.postgresql.partitions import partition_length
 from manager.storage.queries import StoreQueries
 from manager.storage.store import PeeweeStore
+from tests.support.examples import examples
 from tests.support.migrated_store import open_migrated, open_reading, stores_in
 from tests.support.postgresql import Postgresql
 
@@ -229,7 +230,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(STEPS)
 def test_no_threat_goes_early_and_none_stays_for_long(
     postgresql_cluster: Postgresql, tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any]]

@@ -25,6 +25,7 @@ from manager.storage.statements import Statements, load_statements
 from schemas import topics
 from schemas.message_codes import content_digest
 from tests.support.engine import Bench
+from tests.support.examples import examples
 from tests.support.migrated_store import address_of, stores_in
 from tests.support.postgresql import Postgresql
 from tests.support.simulated import SimulatedAgent
@@ -360,7 +361,7 @@ def test_reports_of_new_addresses_are_not_asked_for_one_by_one(bench: Bench, wor
     assert asked.count("threats.of_source_ip") <= ONE_BY_ONE
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     up_to=st.integers(0, STORED + 2),
     others=st.lists(st.tuples(st.integers(1, STORED), st.integers(0, 3)).map(lambda each: (each[0], sum(each)))),

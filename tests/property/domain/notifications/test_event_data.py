@@ -3,7 +3,7 @@
 import json
 import re
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from manager.domain.notifications.event import KINDS
@@ -30,6 +30,7 @@ _COMMAND = re.compile(r"panguard [a-z]+ [a-z ]+( [A-Za-z0-9_.:/-]+)*( --for 4h)?
 
 
 @given(_DATA)
+@example([(name, dict.fromkeys(_KEYS, unhashable)) for name in KINDS for unhashable in ([], {})])
 def test_events_with_any_data_are_told_and_give_safe_commands(story: list[tuple[str, dict[str, object]]]) -> None:
     """No data raises; the state goes through JSON; each command is made of words, ids and addresses."""
     events, channel = Events(), JudgedChannel(JudgementSettings(escalate_after=600.0))

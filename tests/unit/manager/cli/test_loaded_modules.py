@@ -22,3 +22,11 @@ def loaded() -> set[str]:
     words = [sys.executable, "-c", script]
     ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603 -- this interpreter
     return set(ended.stdout.split())
+
+
+@pytest.mark.parametrize("process", ["manager.cli.support.logs, manager.runtime.loop", "manager.broker.process"])
+def test_the_logs_of_a_manager_load_no_rich(process: str) -> None:
+    """Its tracebacks, with which structlog would load it, are printed by no process."""
+    words = [sys.executable, "-c", f"import sys, {process}; print(*sys.modules)"]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603 -- this interpreter
+    assert {"structlog", "rich"} & set(ended.stdout.split()) == {"structlog"}

@@ -41,13 +41,15 @@ def _nothing(*_arguments: Any) -> None:
     """Do nothing."""
 
 
-def loop_of(bench: Bench, directory: DataDirectory | None, **parts: Callable[..., Any]) -> ManagerLoop:
+def loop_of(
+    bench: Bench, directory: DataDirectory | None, hand_over: object = None, **parts: Callable[..., Any]
+) -> ManagerLoop:
     """Return a loop around a bench's engine, whose other parts do nothing unless given."""
     manager = SimpleNamespace(
         engine=bench.engine,
         mqtt=SimpleNamespace(poll=parts.get("poll", _nothing), flush=parts.get("flush", _nothing), wake=_nothing),
         mqtt_door=SimpleNamespace(tick=parts.get("tick", _nothing)),
-        hand_over=None,
+        hand_over=hand_over,
         certificates=SimpleNamespace(check=parts.get("check", _nothing)),
         notifier=SimpleNamespace(watch_store=parts.get("watch", _nothing)),
         global_channels=list,
@@ -71,6 +73,24 @@ def test_a_part_that_raises_does_not_end_the_loop(bench: Bench, monkeypatch: pyt
         loop._step()
         assert handle in bench.acknowledged
     assert bench.fleet.counters["parts_failed"] == 3
+
+
+def test_a_leader_beside_workers_gathers_before_it_reads(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait, then reading, then the note of the batch while its messages are still to be taken."""
+    monkeypatch.setattr("manager.runtime.loop.clock.read", lambda: bench.now)
+    agent = bench.enroll("web-1")
+    done: list[str] = []
+
+    def poll(_seconds: float) -> None:
+        done.append("read")
+        bench.put(topics.THREATS, agent.agent_id, agent.threat(bench.wall))
+
+    gathering = SimpleNamespace(
+        wait=lambda: done.append("waited"), begin=lambda _now: done.append(f"{len(bench.engine.inbox)} to take")
+    )
+    loop_of(bench, None, SimpleNamespace(gathering=gathering, tick=_nothing), poll=poll)._step()
+    assert done == ["waited", "read", "1 to take"]
+    assert bench.rows("SELECT count(*) FROM threat") == [(1,)]
 
 
 def _token_file(directory: DataDirectory) -> Path:

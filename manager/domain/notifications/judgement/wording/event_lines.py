@@ -38,7 +38,7 @@ def describe(event: Event) -> tuple[str, Item]:
     words, about, command = _OCCURRENCES.get(event.name, _other)(event)
     subject = "\x00".join((event.name, event.agent_id or "", *about))
     proven = bool(event.data.get("vouched", True))
-    is_login = event.name == "suspicious_login" and event.data.get("type") not in _NO_LOGIN
+    is_login = event.name == "suspicious_login" and str(event.data.get("type")) not in _NO_LOGIN
     return subject, Item(words, event.at, event.severity, event.hostname, command, proven, is_login=is_login)
 
 
