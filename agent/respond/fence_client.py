@@ -66,7 +66,7 @@ def read_answer(line: bytes) -> dict[str, Any]:
         FenceError: it is no JSON object.
     """
     with suppress(ValueError, RecursionError):
-        read = json.loads(line)
+        read = json.loads(line.decode())  # of bytes it would take surrogates that are not escaped, and UTF-16
         if isinstance(read, dict):
             return dict(_encodable(read)) if _ESCAPED_SURROGATE.search(line) else read
     raise FenceError("the fence's answer cannot be read")

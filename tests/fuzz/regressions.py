@@ -20,6 +20,7 @@ REGRESSIONS: tuple[tuple[str, bytes], ...] = (
     ("told events", b'{"agentId":["a"],"hostname":{},"data":{"type":[]}}'),
     ("the fence's answers", b'{"ok":false,"outcome":"refused","reason":"\\ud800"}'),
     ("the fence's answers", b'{"enforcement":"nftables","reasons":[{"value":"\\ud800","reason":"\\uDFFF"}]}'),
+    ("the fence's answers", b'{"ok":false,"outcome":"refused","reason":"\xed\xa0\x80"}'),
     ("journal", b'{"__REALTIME_TIMESTAMP":"1","__CURSOR":"s","MESSAGE":"\\ud800"}'),
     ("DynamicSecurity.heard", _DEEP),
     ("DynamicSecurity.heard", b'{"responses":[{"command":"listRoles","data":{"totalCount":1e999,"roles":[]}}]}'),
