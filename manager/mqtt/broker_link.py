@@ -307,7 +307,9 @@ class BrokerLink:
             has_room = reads and self._has_room()
             if client.pending and has_room:
                 timeout = 0.0
-            poller.register(sock, (select.POLLIN if has_room else 0) | (select.POLLOUT if client.wants_flush else 0))
+            events = (select.POLLIN if has_room else 0) | (select.POLLOUT if client.wants_flush else 0)
+            if events:  # a lost connection ends every wait for its socket, and only reading or sending notices it
+                poller.register(sock, events)
         for descriptor, _ in poller.poll(timeout * 1000):
             if descriptor == self._wake_reader.fileno():
                 self._wake_reader.recv(4096)

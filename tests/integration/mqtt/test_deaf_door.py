@@ -4,6 +4,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,11 @@ class Listener:
             client.recv(4096)
             client.sendall(self._answer)
             self.connections += 1
+
+    def reset(self) -> None:
+        """Reset the first connection."""
+        self._open[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._open[0].close()
 
     def __enter__(self) -> Self:
         return self
@@ -169,6 +175,24 @@ def test_a_slow_engine_is_not_the_brokers_silence(mosquitto: Mosquitto) -> None:
             worked += 20.0
             assert bench.door.last_error is None
         assert bench.notes.said == ["fresh"]
+
+
+def test_a_pause_is_no_shorter_for_a_connection_that_is_lost() -> None:
+    """Whoever waits again until its time has come would be busy until then; reading notices the loss afterwards."""
+    suback = b"\x90\x07\x00\x01" + b"\x01" * 5
+    with Listener(b"\x20\x02\x00\x00" + suback) as broker, door(broker.port) as bench:
+        bench.connect()
+        bench.door.poll(0.0)
+        assert bench.door._client is not None
+        broker.reset()
+        lost = select.poll()
+        lost.register(bench.door._client.socket(), 0)
+        assert lost.poll(60_000)
+        began = bench.door._clock().monotonic
+        bench.door.pause(0.05)
+        assert bench.door._clock().monotonic - began >= 0.05
+        bench.until(lambda: bench.door.last_error)
+        assert bench.notes.said[:2] == ["fresh", "gone"]
 
 
 def test_no_reason_names_a_variable() -> None:
