@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _CHECK_EVERY = 1.0
 _LONGEST_GATHERING = 0.25
-"""The maximum time between two batches in seconds, and so the delay of ticks; workers may wait longer."""
+"""The maximum wait for the next batch in seconds, by which ticks come later; workers may wait longer."""
 
 
 class LeaderGathering:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _IDLE = 0.25
-"""The maximum wait for a message in seconds, and so the maximum delay of ticks."""
+"""The maximum wait for a message in seconds; ticks are late by this, and by a leader's gathering before it, at most."""
 
 _NOTIFIER_STOP = 2.0
 """Seconds for which the stop waits for deliveries; what is not recorded by then is delivered again."""
