@@ -1,5 +1,7 @@
 """Gathering: processes that share the agents' messages take batches at intervals, in place of one for each message."""
 
+import math
+
 INTERVAL = 0.05
 """Seconds between two batches of a process, for each process that shares the messages."""
 
@@ -15,7 +17,7 @@ class Gathering:
         longest: the maximum number of seconds between two batches.
     """
 
-    def __init__(self, interval: float, longest: float = 60.0) -> None:
+    def __init__(self, interval: float, longest: float = math.inf) -> None:
         self._interval = interval
         self._longest = longest
         self._next = 0.0
