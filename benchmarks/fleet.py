@@ -114,7 +114,7 @@ def make_store(path: Path, store_key: bytes, count: int) -> None:
             changes.policies[agent_id] = policy
             changes.agents[agent_id] = Agent(
                 number, agent_id, organization_id, Host(f"srv-{number}", "Debian 12", "x64", "1.4", tags=("db",)),
-                Credential(os.urandom(64), os.urandom(32)), None, Door.MQTT, now - number, State.ONLINE, now - number,
+                Credential(os.urandom(96)), None, Door.MQTT, now - number, State.ONLINE, now - number,
                 session=1, clock=ClockOffset(0.0, now, 1),
                 vitals=Vitals(12.5, 40.1, 1.0, "protection", 17, 17, outbox_size=0, outbox_dropped=0),
                 in_force=InForce(policy.version, policy.resolved.digest, "applied"),

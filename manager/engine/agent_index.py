@@ -26,8 +26,8 @@ def index_of(agents: Iterable[Agent]) -> AgentIndex:
 
 def indexed_values(agent: Agent) -> tuple[object, ...]:
     """Return the values of an agent by which it is found in an index: with the same ones it stands there alike."""
-    keys, http_digest = agent.credential.keys, agent.credential.http_digest
-    return agent.number, agent.agent_id, agent.organization_id, agent.registered_in, agent.host, keys, http_digest
+    keys = agent.credential.keys
+    return agent.number, agent.agent_id, agent.organization_id, agent.registered_in, agent.host, keys
 
 
 def state_addresses(addresses: FleetAddresses, agent: Agent) -> None:

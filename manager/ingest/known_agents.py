@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 
 from manager.domain.agents.agent import Agent
+from manager.domain.agents.agents_by_token import AgentsByToken
 
 MOST = 200_000
 """The maximum number of agents in memory; the ones that were loaded first make room."""
@@ -24,7 +25,7 @@ class KnownAgents:
         self._load = load
         self._most = most
         self._agents: dict[str, Agent] = {}
-        self._by_digest: dict[bytes, Agent] = {}
+        self._by_token = AgentsByToken()
         self._outdated: deque[str | None] = deque()
         self._changed: set[str | None] = set()
         """The content of `_outdated`, for other threads."""
@@ -39,7 +40,7 @@ class KnownAgents:
 
     def find_by_http_digest(self, digest: bytes) -> Agent | None:
         """Return the agent in memory whose HTTP token has this SHA-256, unless it is outdated; safe from any thread."""
-        agent = self._by_digest.get(digest)
+        agent = self._by_token.find(digest)
         return None if agent is None or self._is_outdated(agent.agent_id) else agent
 
     def has(self, agent_id: str) -> bool:
@@ -65,7 +66,7 @@ class KnownAgents:
             agent_id = self._outdated.popleft()
             if agent_id is None:
                 self._agents.clear()
-                self._by_digest.clear()
+                self._by_token = AgentsByToken()
             else:
                 self._drop(agent_id)
             self._changed.discard(agent_id)
@@ -77,14 +78,14 @@ class KnownAgents:
             self._drop(agent_id)
         for agent in found:
             self._agents[agent.agent_id] = agent
-            self._by_digest[agent.credential.http_digest] = agent
+            self._by_token.add(agent)
         for agent_id in list(self._agents)[: max(0, len(self._agents) - self._most)]:
             self._drop(agent_id)
 
     def _drop(self, agent_id: str) -> None:
         agent = self._agents.pop(agent_id, None)
-        if agent is not None and self._by_digest.get(agent.credential.http_digest) is agent:
-            del self._by_digest[agent.credential.http_digest]
+        if agent is not None:
+            self._by_token.discard(agent)
 
     def _is_outdated(self, agent_id: str) -> bool:
         return agent_id in self._changed or None in self._changed

@@ -77,7 +77,7 @@ class AgentRows:
         host, credential = agent.host, agent.credential
         keys = mqtt_digest = http_digest = None
         if not credential.is_stored:
-            keys = self._cipher.encrypt(credential.keys, agent.agent_id)
+            keys = self._cipher.encrypt(credential.sealed_part, agent.agent_id)
             mqtt_digest, http_digest = credential.mqtt_digest, credential.http_digest
         stamp = agent.stamp
         if stamp is STAMP_IN_STORE:
@@ -122,7 +122,7 @@ class AgentRows:
                 _texts(addresses), _texts(gateways), ip,
                 _texts(reported_tags), one(reported_site, reported_site),
             ),
-            credential=Credential(self._cipher.decrypt(keys, agent_id), http_digest, is_stored=True),
+            credential=Credential(self._cipher.decrypt(keys, agent_id) + http_digest, is_stored=True),
             token_id=one(token_id, token_id),
             door=_DOORS[door],
             registered_at=registered_at,

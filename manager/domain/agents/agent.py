@@ -70,14 +70,15 @@ class Host(Struct, frozen=True, gc=False):
 
 
 _SECRET = 32
+_MAC_KEY = 32
+_SEALED = _SECRET + _MAC_KEY
 
 
 class Credential(Struct, eq=False, gc=False):
     """Keys that verify an agent's messages and HTTP requests; all are derived from the agent's secret."""
 
     keys: bytes
-    """The secret and the MAC key, in one object: a fleet has many of them."""
-    http_digest: bytes
+    """The secret, the MAC key and the HTTP token's SHA-256, in one object: a fleet has many of them."""
     is_stored: bool = False
     """Whether the store has it; it is written once. Equal credentials may differ in it."""
 
@@ -95,7 +96,17 @@ class Credential(Struct, eq=False, gc=False):
     @property
     def mac_key(self) -> bytes:
         """The key of the agent's message codes."""
-        return self.keys[_SECRET:]
+        return self.keys[_SECRET:_SEALED]
+
+    @property
+    def sealed_part(self) -> bytes:
+        """The secret and the MAC key, which the store has encrypted."""
+        return self.keys[:_SEALED]
+
+    @property
+    def http_digest(self) -> bytes:
+        """The SHA-256 of the HTTP token."""
+        return self.keys[_SEALED:]
 
     @property
     def mqtt_digest(self) -> bytes:
@@ -254,7 +265,7 @@ def lasting_values(agent: Agent) -> tuple[object, ...]:
 def credential_of(secret: bytes) -> Credential:
     """Derive the MAC key and the SHA-256 of the HTTP token from an agent's secret."""
     keys = AgentKeys.derive(secret)
-    return Credential(secret + keys.mac_key, digest(keys.http_token))
+    return Credential(secret + keys.mac_key + digest(keys.http_token))
 
 
 def digest(password: str) -> bytes:

@@ -12,6 +12,7 @@ from typing import Literal
 from msgspec import structs
 
 from manager.domain.agents.agent import Agent, Credential, Door, Host, RegistrationStamp, State
+from manager.domain.agents.agents_by_token import AgentsByToken
 from manager.domain.instant import Instant
 from schemas.identifiers import hostname_key
 
@@ -132,7 +133,7 @@ class Registry:
         self._namesakes: dict[tuple[str, str], list[Agent]] = {}
         """Further agents of one hostname in other spellings, from stores of earlier releases."""
         self._removed: dict[tuple[str, str], RemovedAgent] = {}
-        self._by_http_digest: dict[bytes, Agent] = {}
+        self._by_token = AgentsByToken()
         self._by_number = _Numbered()
         self._highest_number = 0
 
@@ -147,7 +148,7 @@ class Registry:
             self._namesakes.setdefault(_name(agent), []).append(agent)
         if agent.registered_in is not None:
             self._moved[agent.registered_in, hostname_key(agent.hostname)] = agent
-        self._by_http_digest[agent.credential.http_digest] = agent
+        self._by_token.add(agent)
         self._by_number[agent.number] = agent
         self._highest_number = max(self._highest_number, agent.number)
 
@@ -217,7 +218,7 @@ class Registry:
 
     def find_by_http_digest(self, http_digest: bytes) -> Agent | None:
         """Return the agent whose HTTP token has this SHA-256."""
-        return self._by_http_digest.get(http_digest)
+        return self._by_token.find(http_digest)
 
     def of_organization(self, organization_id: str) -> Iterator[Agent]:
         """Yield the agents of one organization."""
@@ -247,12 +248,12 @@ class Registry:
         if verdict is not None:
             return verdict
         replaced = known.credential.secret != request.credential.secret or known.door is not request.door
-        self._drop_http_digest(known)
+        self._by_token.discard(known)
         known.host = _host_of_known(known, request.host)
         known.credential = request.credential
         known.token_id = request.token_id
         known.door = request.door
-        self._by_http_digest[known.credential.http_digest] = known
+        self._by_token.add(known)
         return AcceptedRegistration(known, is_new=False, replaced=replaced)
 
     def stamp(self, agent: Agent, request: RegistrationRequest, reply: bytes, now: float) -> None:
@@ -279,7 +280,7 @@ class Registry:
             self.record_removed(agent.registered_in or agent.organization_id, agent.hostname, removed)
         del self.agents[agent.agent_id]
         self._drop_name(agent)
-        self._drop_http_digest(agent)
+        self._by_token.discard(agent)
         del self._by_number[agent.number]
 
     def _names(self, agent: Agent) -> dict[str, Agent]:
@@ -299,12 +300,6 @@ class Registry:
             del names[name[1]]
         if not namesakes:
             self._namesakes.pop(name, None)
-
-    def _drop_http_digest(self, agent: Agent) -> None:
-        """Drop an agent's HTTP token, unless another agent has the same one (a copied disk under another hostname)."""
-        digest = agent.credential.http_digest
-        if self._by_http_digest.get(digest) is agent:
-            del self._by_http_digest[digest]
 
     @staticmethod
     def _judge(
