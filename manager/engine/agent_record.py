@@ -7,7 +7,6 @@ import orjson
 
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.clones import Clone
-from manager.domain.agents.condition import Condition
 from manager.domain.policies.fleet_policies import EffectivePolicy
 from schemas.model import iso
 
@@ -20,11 +19,12 @@ def clone_record(clone: Clone) -> dict[str, Any]:
     return {"since": iso(clone.since), "instances": [iso(started) for started in clone.instances]}
 
 
-def condition_record(condition: Condition) -> dict[str, Any]:
+def condition_record(agent: Agent) -> dict[str, Any]:
     """Return the members about an agent's health, mode and enforcement, as the store's queries return them."""
+    condition, sources = agent.condition, agent.vitals.sources
     return {
         "health": condition.health,
-        "sources": orjson.loads(condition.sources) if condition.sources else [],
+        "sources": orjson.loads(sources) if sources else [],
         "enforcement": condition.enforcement or "unknown",
         "modeWanted": condition.mode_wanted,
         "trialSecondsLeft": condition.trial_seconds_left,
@@ -82,6 +82,6 @@ def record_under(agent: Agent, version: int, digest: str, clone: Clone | None = 
         "blocklistSequence": force.blocklist_sequence,
         "activePolicyVersion": version,
         "clone": clone and clone_record(clone),
-        **condition_record(agent.condition),
+        **condition_record(agent),
         "policyCurrent": (force.version, force.digest) == (version, digest),
     }

@@ -148,8 +148,8 @@ class Context:
         Raises:
             StoreUnavailable: the store cannot be read.
         """
-        if agent.condition.sources is None:
-            agent.condition.sources = self.archive.sources(agent.number)
+        if agent.vitals.sources is None:
+            agent.vitals.sources = self.archive.sources(agent.number)
 
     def dead_letter(self, topic: str, reason: str, payload: bytes) -> None:
         """Count a message that changes nothing; keep its first bytes if the batch has room for another dead letter."""

@@ -194,11 +194,11 @@ def _apply(agent: Agent, heartbeat: AnyHttpHeartbeat, now: Instant) -> None:
     http_heartbeats.record_vitals(agent, heartbeat)
     if heartbeat.policy_version and heartbeat.policy_state is not None:
         agent.in_force.state, agent.in_force.error = heartbeat.policy_state, heartbeat.policy_error
-    condition = agent.condition
-    condition.health, condition.sources = heartbeat.health, kept_sources(list(heartbeat.sources or ()))
-    condition.enforcement, condition.mode_wanted = heartbeat.enforcement, heartbeat.mode_wanted
-    condition.trial_seconds_left = heartbeat.trial_seconds_left
-    condition.enforce(heartbeat.enforced)
+    agent.vitals.sources = kept_sources(heartbeat.sources or ())
+    condition = agent.condition.stating(
+        heartbeat.health, heartbeat.enforcement, heartbeat.mode_wanted, heartbeat.trial_seconds_left
+    )
+    agent.condition = condition.enforcing(heartbeat.enforced)
 
 
 def _json(heartbeat: AnyHttpHeartbeat) -> bytes:

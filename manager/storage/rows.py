@@ -136,16 +136,15 @@ class AgentRows:
             stamp=STAMP_IN_STORE if has_stamp else None,
             vitals=Vitals(
                 shared_percentage(cpu), shared_percentage(memory), uptime, one(mode, mode), events_processed,
-                events_total, threats_detected, actions_executed, outbox_size, outbox_dropped,
+                events_total, threats_detected, actions_executed, outbox_size, outbox_dropped, sources=None,
             ),
             in_force=InForce(
                 policy_version, one(policy_digest, policy_digest), one(policy_state, policy_state), policy_error,
                 blocklist_sequence, policy_applied_at, policy_applied_at or 0.0,
             ),
             condition=Condition(
-                one(health, health), None, one(enforcement, enforcement), one(mode_wanted, mode_wanted),
-                trial_seconds_left, None if enforced is None else _measures(enforced),
-            ),
+                health, enforcement, mode_wanted, trial_seconds_left, None if enforced is None else _measures(enforced)
+            ).shared(),
             operator_set=_set(operator_set),
             registered_in=one(registered_in, registered_in),
         )  # fmt: skip
@@ -162,9 +161,10 @@ def set_vitals(agent: Agent, row: tuple[Any, ...]) -> None:
     agent.clock = ClockOffset(clock_offset, clock_origin, clock_session)
     agent.vitals = Vitals(
         shared_percentage(cpu), shared_percentage(memory), uptime, agent.vitals.mode, events_processed, events_total,
-        threats_detected, actions_executed, outbox_size, outbox_dropped,
+        threats_detected, actions_executed, outbox_size, outbox_dropped, sources=None,
     )  # fmt: skip
-    agent.condition.trial_seconds_left = trial_seconds_left
+    if trial_seconds_left != agent.condition.trial_seconds_left:
+        agent.condition = agent.condition.changed(trial_seconds_left=trial_seconds_left)
 
 
 def stated_row(agent: Agent) -> tuple[Any, ...]:
@@ -184,7 +184,7 @@ def vitals_row(agent: Agent) -> tuple[Any, ...]:
         agent.number, agent.heartbeat_sequence, agent.last_heartbeat, clock.seconds, clock.origin, clock.session,
         vitals.cpu, vitals.memory, vitals.uptime, vitals.events_processed, vitals.events_total,
         vitals.threats_detected, vitals.actions_executed, vitals.outbox_size, vitals.outbox_dropped,
-        condition.sources, condition.trial_seconds_left,
+        vitals.sources, condition.trial_seconds_left,
     )  # fmt: skip
 
 

@@ -342,9 +342,9 @@ def _forget_stored(changes: Changes) -> None:
         agent.credential.is_stored = True
         if agent.stamp is not None:
             agent.stamp = STAMP_IN_STORE
-        agent.condition.sources = None
+        agent.vitals.sources = None
     for agent in changes.vitals.values():
-        agent.condition.sources = None
+        agent.vitals.sources = None
 
 
 def _revision_row(revision: Revision) -> tuple[Any, ...]:

@@ -162,6 +162,8 @@ class Vitals(Struct, gc=False):
     outbox_dropped: int | None = None
     counts_stated: bool = False
     """Whether the agent states `threats_detected` and `actions_executed` itself; in memory only."""
+    sources: str | None = "[]"
+    """JSON of the source reports, at most `SOURCES_LIMIT` bytes; None where they are in the store and not in memory."""
 
     def count_events(self, processed: int, total: int | None) -> None:
         """Update the counts from a heartbeat; without a total the processed events are added up, within the limit."""
@@ -241,7 +243,7 @@ class Agent(Struct, gc=False):
     stamp: RegistrationStamp | None = None
     vitals: Vitals = field(default_factory=Vitals)
     in_force: InForce = field(default_factory=InForce)
-    condition: Condition = field(default_factory=Condition)
+    condition: Condition = Condition()
     operator_set: frozenset[OperatorSet] = frozenset()
     """The members that an operator set; a registration does not change them."""
     registered_in: str | None = None

@@ -1,15 +1,15 @@
 """Condition of an agent by its own statement: health, sources, mode on trial, and measures that its host enforces."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from itertools import accumulate
-from sys import intern
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from schemas.decoding import decode
 from schemas.fast_heartbeats import AnyEnforced, AnySource, FastEnforced
@@ -91,12 +91,13 @@ def _shared(measures: EnforcedMeasures) -> EnforcedMeasures:
     return measures
 
 
-class Condition(Struct, gc=False):
-    """The newest statement of an agent. A member is None where the agent does not state it, as older guards do."""
+class Condition(Struct, frozen=True, gc=False):
+    """The newest statement of an agent. A member is None where the agent does not state it, as older guards do.
+
+    Many agents state the same, so a fleet shares these objects (`shared`): a change makes another one.
+    """
 
     health: str | None = None
-    sources: str | None = "[]"
-    """JSON of the source reports, at most `SOURCES_LIMIT` bytes; None where they are in the store and not in memory."""
     enforcement: str | None = None
     mode_wanted: str | None = None
     trial_seconds_left: float | None = None
@@ -106,55 +107,76 @@ class Condition(Struct, gc=False):
     ineffective_untold: int = 0
     """The number of ineffective measures that the limit on events has kept from being announced."""
 
-    def update(
-        self,
-        *,
-        mode: tuple[str | None, str | None],
-        health: HealthState | None,
-        sources: Iterable[AnySource],
-        enforcement: str | None,
-        mode_wanted: str | None,
-        trial_seconds_left: float | None,
-    ) -> list[ConditionChange]:
-        """Take over a heartbeat; return the changes to announce.
+    def shared(self) -> "Condition":
+        """Return an equal condition, of which the fleet has one object."""
+        return _shared_condition(self)
+
+    def changed(self, **members: Any) -> "Condition":
+        """Return the condition with other values of some members."""
+        return replace(self, **members).shared()
+
+    def stating(
+        self, health: HealthState | None, enforcement: str | None, mode_wanted: str | None, trial: float | None
+    ) -> "Condition":
+        """Return the condition after a heartbeat.
 
         Args:
-            mode: the effective mode before and now.
             health: whether all sources are well.
-            sources: the reports of the sources.
             enforcement: the means by which the host enforces measures.
             mode_wanted: the mode that the policy or the host asks for.
-            trial_seconds_left: seconds until an unconfirmed protection falls back.
+            trial: seconds until an unconfirmed protection falls back.
         """
-        before, reports = self.health, list(sources)
-        self.health, self.sources = health, kept_sources(reports)
-        self.enforcement = None if enforcement is None else intern(enforcement)
-        self.mode_wanted, self.trial_seconds_left = mode_wanted, trial_seconds_left
-        changes = []
-        if health == "degraded" and (before != "degraded" or self.degradation_untold):
-            unwell = [{"name": each.name, "state": each.state, "reason": each.reason} for each in reports]
-            changes.append(
-                ConditionChange("agent_degraded", {"sources": [each for each in unwell if each["state"] != "ok"]})
-            )
-        elif health == "ok" and before == "degraded":
-            if not self.degradation_untold:
-                changes.append(ConditionChange("agent_recovered", {}))
-            self.degradation_untold = False
-        if mode == (Mode.PROTECTION, Mode.LEARNING) and mode_wanted == Mode.PROTECTION:
-            changes.append(ConditionChange("mode_reverted", {"mode": Mode.LEARNING, "modeWanted": Mode.PROTECTION}))
-        return changes
+        untold = self.degradation_untold and not (health == "ok" and self.health == "degraded")
+        if (health, enforcement, mode_wanted, trial, untold) == (
+            self.health, self.enforcement, self.mode_wanted, self.trial_seconds_left, self.degradation_untold,
+        ):  # fmt: skip
+            return self
+        return Condition(
+            health, enforcement, mode_wanted, trial, self.enforced, untold, self.ineffective_untold
+        ).shared()
 
-    def enforce(self, enforced: AnyEnforced | None) -> bool:
-        """Take over the measures that the host enforces; return whether more are ineffective than were announced."""
+    def enforcing(self, enforced: AnyEnforced | None) -> "Condition":
+        """Return the condition with other measures that the host enforces; it counts those not announced."""
         before = 0 if self.enforced is None else self.enforced.ineffective
         now = 0 if enforced is None else enforced.ineffective
-        self.enforced = None if enforced is None else EnforcedMeasures.of(enforced)
-        self.ineffective_untold = max(0, now - before + self.ineffective_untold)
-        return self.ineffective_untold > 0
+        measures = None if enforced is None else EnforcedMeasures.of(enforced)
+        untold = max(0, now - before + self.ineffective_untold)
+        if measures is self.enforced and untold == self.ineffective_untold:
+            return self
+        return self.changed(enforced=measures, ineffective_untold=untold)
 
     def enforces(self) -> bool:
         """Return whether the host enforces measures at all: not where they are simulated or impossible."""
         return self.enforcement in _ENFORCING and self.enforced is not None
+
+
+@lru_cache(4096)
+def _shared_condition(condition: Condition) -> Condition:
+    return condition
+
+
+def changes_between(
+    before: Condition, now: Condition, mode: tuple[str | None, str | None], sources: Sequence[AnySource]
+) -> list[ConditionChange]:
+    """Return the changes to announce after a heartbeat.
+
+    Args:
+        before: the condition before the heartbeat.
+        now: the condition that it states.
+        mode: the effective mode before and now.
+        sources: its reports of the sources.
+    """
+    changes = []
+    if now.health == "degraded" and (before.health != "degraded" or before.degradation_untold):
+        unwell = [{"name": each.name, "state": each.state, "reason": each.reason} for each in sources]
+        changes.append(
+            ConditionChange("agent_degraded", {"sources": [each for each in unwell if each["state"] != "ok"]})
+        )
+    elif now.health == "ok" and before.health == "degraded" and not before.degradation_untold:
+        changes.append(ConditionChange("agent_recovered", {}))
+    if mode == (Mode.PROTECTION, Mode.LEARNING) and now.mode_wanted == Mode.PROTECTION:
+        changes.append(ConditionChange("mode_reverted", {"mode": Mode.LEARNING, "modeWanted": Mode.PROTECTION}))
+    return changes
 
 
 def unenforced_values(enforced: EnforcedMeasures) -> frozenset[str] | None:

@@ -192,7 +192,7 @@ def _enter_organization(context: Context, agent: Agent) -> None:
     fleet.acceptance.forget_agent(agent.agent_id)
     fleet.immunity.forget_agent(agent.agent_id)
     agent.in_force.blocklist_sequence = 0  # what it stated of the former organization says nothing about the new one
-    agent.condition.enforced = None
+    agent.condition = agent.condition.changed(enforced=None)
     context.batch.admitted.append((agent, True))
     ownership.follow_agent(context, agent)
 

@@ -1,7 +1,7 @@
 """Records what heartbeats and acknowledgements say about an agent's health, mode and enforced measures."""
 
 from manager.domain.agents.agent import Agent, Door
-from manager.domain.agents.condition import unenforced_values
+from manager.domain.agents.condition import changes_between, kept_sources, unenforced_values
 from manager.domain.notifications.alert_limit import Admission, AlertClass
 from manager.engine.context import Context
 from manager.engine.response import emergency_response
@@ -20,18 +20,15 @@ def record(
         message: its heartbeat.
         mode: its effective mode before and now.
     """
-    changes = agent.condition.update(
-        mode=mode,
-        health=message.health,
-        sources=message.sources or (),
-        enforcement=message.enforcement,
-        mode_wanted=message.mode_wanted,
-        trial_seconds_left=message.trial_seconds_left,
+    before, sources = agent.condition, message.sources or ()
+    agent.vitals.sources = kept_sources(sources)
+    agent.condition = before.stating(
+        message.health, message.enforcement, message.mode_wanted, message.trial_seconds_left
     )
-    for change in changes:
+    for change in changes_between(before, agent.condition, mode, sources):
         is_told = _is_told(context, agent, change.event)
         if change.event == "agent_degraded":
-            agent.condition.degradation_untold = not is_told
+            agent.condition = agent.condition.changed(degradation_untold=not is_told)
         if not is_told:
             continue
         context.fleet.counters[change.event] += 1
@@ -41,14 +38,14 @@ def record(
 
 def record_enforced(context: Context, agent: Agent, enforced: AnyEnforced | None) -> None:
     """Record the measures that an agent's host enforces, and the responses that are so enforced."""
-    has_more = agent.condition.enforce(enforced)
-    known = agent.condition.enforced
-    if enforced is not None and has_more and _is_told(context, agent, "block_ineffective"):
-        agent.condition.ineffective_untold = 0
+    agent.condition = condition = agent.condition.enforcing(enforced)
+    known = condition.enforced
+    if enforced is not None and condition.ineffective_untold and _is_told(context, agent, "block_ineffective"):
+        agent.condition = condition.changed(ineffective_untold=0)
         reasons = [{"value": each.value, "reason": each.reason} for each in enforced.reasons]
         data = {"count": enforced.ineffective, "reasons": reasons, **(reasons[0] if reasons else {})}
         context.batch.event("block_ineffective", agent, data)
-    if known is None or not agent.condition.enforces():
+    if known is None or not condition.enforces():
         return
     policy = known.policy_version or 0
     sequence = policy if agent.door is Door.HTTP else known.blocklist_sequence or 0
