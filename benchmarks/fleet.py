@@ -113,7 +113,7 @@ def make_store(path: Path, store_key: bytes, count: int) -> None:
             enforced = EnforcedMeasures.of(Enforced(policy_version=policy.version, blocklist_sequence=0, set=3))
             changes.policies[agent_id] = policy
             changes.agents[agent_id] = Agent(
-                number, agent_id, organization_id, Host(f"srv-{number}", "Debian 12", "x64", "1.4", tags=("db",)),
+                number, agent_id, organization_id, Host.of(f"srv-{number}", "Debian 12", "x64", "1.4", tags=("db",)),
                 Credential(os.urandom(96)), None, Door.MQTT, now - number, State.ONLINE, now - number,
                 session=1, clock=ClockOffset(0.0, now, 1),
                 vitals=Vitals(12.5, 40.1, 1.0, "protection", 17, 17, outbox_size=0, outbox_dropped=0),

@@ -214,7 +214,7 @@ class HttpCore:
                 done.set()
 
         for index in range(number):
-            host = Host(f"srv-{number}-{index}", "Debian 12", "x64", "1.4")
+            host = Host.of(f"srv-{number}-{index}", "Debian 12", "x64", "1.4")
             self._engine.inbox.submit(Command(RegisterAgent(host, None), reply))
         self._woken.set()
         done.wait(60)

@@ -101,7 +101,7 @@ class LargeStore:
             secret = new_secret()
             policy = policies.assign(agent_id, Placement(organization_id), self.now)
             tags = ("web", "berlin") if number % 10 == 0 else ("db",)
-            host = Host(f"srv-{number}", f"Debian {number % 3 + 11}", "x64", "1.4", tags=tags)
+            host = Host.of(f"srv-{number}", f"Debian {number % 3 + 11}", "x64", "1.4", tags=tags)
             state = State.STALE if number % 100 < 3 else State.OFFLINE if number % 100 < 5 else State.ONLINE
             changes.agents[agent_id] = Agent(
                 number, agent_id, organization_id, host, credential_of(secret), None, Door.MQTT, self.now - DAY, state,

@@ -30,7 +30,7 @@ _WAIT = 120.0
 
 
 def _agents(first: int, number: int) -> dict[str, Agent]:
-    host = Host("srv", "Linux", "x64", "1")
+    host = Host.of("srv", "Linux", "x64", "1")
     made = (
         Agent(n, f"ag-{n:016x}", "default", host, credential_of(new_secret()), None, Door.MQTT, 0.0)
         for n in range(first, first + number)
@@ -80,7 +80,7 @@ def _by_file(number: int) -> tuple[float, float, float, int]:
         bench = Bench(data)
         with bench.database.atomic():
             for agent in _agents(1, number).values():
-                agent.host = Host(agent.agent_id, "Linux", "x64", "1")
+                agent.host = Host.of(agent.agent_id, "Linux", "x64", "1")
                 bench.fleet.registry.load(agent)
         bench.store.commit(_saved(bench))
         bench.database.close()

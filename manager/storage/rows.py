@@ -117,10 +117,9 @@ class AgentRows:
             number=number,
             agent_id=agent_id,
             organization_id=one(organization_id, organization_id),
-            host=Host(
-                hostname, one(os_, os_), one(arch, arch), one(version, version), one(site, site), _texts(tags),
-                _texts(addresses), _texts(gateways), ip,
-                _texts(reported_tags), one(reported_site, reported_site),
+            host=Host.of(
+                hostname, os_, arch, version, site=site, tags=_texts(tags), addresses=_texts(addresses),
+                gateways=_texts(gateways), ip=ip, reported_tags=_texts(reported_tags), reported_site=reported_site,
             ),
             credential=Credential(self._cipher.decrypt(keys, agent_id) + http_digest, is_stored=True),
             token_id=one(token_id, token_id),

@@ -110,7 +110,7 @@ def _counted(database: Database) -> int:
 
 def _store(store: PeeweeStore, batches: list[list[Seen]], now: float) -> None:
     for number, organization_id in enumerate(ORGANIZATIONS, 1):
-        host, agent_id = Host(f"host-{number}", "Linux", "x64", "1"), f"ag-{number}"
+        host, agent_id = Host.of(f"host-{number}", "Linux", "x64", "1"), f"ag-{number}"
         agent = Agent(number, agent_id, organization_id, host, credential_of(bytes(32)), None, Door.MQTT, now)
         store.commit(Changes(agents={agent_id: agent}))
     for number, batch in enumerate(batches):

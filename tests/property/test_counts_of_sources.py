@@ -114,7 +114,7 @@ def test_waiting_counts_are_rolled_up_when_their_hour_is_over() -> None:
 def _opened(database: Database) -> PeeweeStore:
     store = PeeweeStore(database, bytes(32), piece=PIECE)
     for number, organization_id in enumerate(ORGANIZATIONS, 1):
-        host, agent_id = Host(f"host-{number}", "Linux", "x64", "1"), f"ag-{number}"
+        host, agent_id = Host.of(f"host-{number}", "Linux", "x64", "1"), f"ag-{number}"
         agent = Agent(number, agent_id, organization_id, host, credential_of(bytes(32)), None, Door.MQTT, START)
         store.commit(Changes(agents={agent_id: agent}))
     return store

@@ -216,7 +216,7 @@ class EngineHistory(RuleBasedStateMachine):
 
     @rule(hostname=st.sampled_from(HOSTS), by_admin=st.booleans())
     def http_register(self, hostname: str, *, by_admin: bool) -> None:
-        answer = self._ask(RegisterAgent(Host(hostname, "Debian 12", "x64", "1.0"), None, by_admin=by_admin))
+        answer = self._ask(RegisterAgent(Host.of(hostname, "Debian 12", "x64", "1.0"), None, by_admin=by_admin))
         if answer is not None:
             self.http_agents.append(answer.record["agentId"])
 

@@ -124,7 +124,7 @@ def _store(store: PeeweeStore, known: list[Known], entries: list[Entry], members
         reasons = (UnenforcedMeasure(TECHNIQUE, "no room"),) if each.names_technique else ()
         enforced = EnforcedMeasures(each.version, 1, 1, len(reasons), 0, 0, 0, reasons)
         agent = Agent(
-            number, _id(number), each.organization, Host(f"srv-{number}", "Linux", "x64", "1"),
+            number, _id(number), each.organization, Host.of(f"srv-{number}", "Linux", "x64", "1"),
             credential_of(bytes([number]) * 32), None, Door.MQTT, NOW,
             in_force=InForce(each.version, "d", "applied" if each.is_applied else "rejected", blocklist_sequence=2),
             condition=Condition(enforcement="nftables", enforced=enforced),

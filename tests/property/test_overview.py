@@ -77,7 +77,7 @@ def test_the_fleets_figures_are_those_of_its_agents(drawn: list[Drawn], incident
 
 def _agent(number: int, drawn: Drawn) -> Agent:
     return Agent(
-        number, f"ag-{number:02}", drawn.organization, Host(f"srv-{number}", drawn.system, "x64", "1"),
+        number, f"ag-{number:02}", drawn.organization, Host.of(f"srv-{number}", drawn.system, "x64", "1"),
         credential_of(bytes([number]) * 32), None, Door.MQTT, NOW, drawn.state, drawn.since,
     )  # fmt: skip
 

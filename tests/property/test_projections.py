@@ -111,7 +111,7 @@ class _Store:
         raise AssertionError("an unknown agent's threat was stored")
 
     def _move(self, number: int, organization_id: str) -> None:
-        host = Host(f"host-{number}", "Linux", "x64", "1")
+        host = Host.of(f"host-{number}", "Linux", "x64", "1")
         agent_id = f"ag-{number}"
         agent = Agent(number, agent_id, organization_id, host, credential_of(bytes(32)), None, Door.MQTT, NOW)
         self._store.commit(Changes(agents={agent_id: agent}))

@@ -14,7 +14,7 @@ from manager.provisioning.plugin_commands import Command
 from manager.provisioning.reconciliation import PluginState, reconcile
 from manager.provisioning.roles import is_ours, organization_role, shared_roles
 
-HOST = Host("srv", "Linux", "x64", "1")
+HOST = Host.of("srv", "Linux", "x64", "1")
 NUMBERS = st.integers(0, 5)
 
 

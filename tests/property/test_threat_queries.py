@@ -110,7 +110,7 @@ class Bench:
 
 def agent_of(number: int) -> Agent:
     return Agent(
-        number, f"ag-{number:016x}", AGENTS[number], Host(f"srv-{number}", "Linux", "x64", "1"),
+        number, f"ag-{number:016x}", AGENTS[number], Host.of(f"srv-{number}", "Linux", "x64", "1"),
         credential_of(bytes([number]) * 32), None, Door.MQTT, BEGAN,
     )  # fmt: skip
 

@@ -51,8 +51,8 @@ class Stored:
         tables.database.initialize(self.database)
         self.store = PeeweeStore(self.database, bytes(32))
         agents = [
-            Agent(number, f"ag-{number}", "acme", Host(f"host-{number}", "os", "arch", "1"), credential_of(bytes(32)),
-                  None, Door.MQTT, NOW)
+            Agent(number, f"ag-{number}", "acme", Host.of(f"host-{number}", "os", "arch", "1"),
+                  credential_of(bytes(32)), None, Door.MQTT, NOW)
             for number in (1, 2)
         ]  # fmt: skip
         self.store.commit(Changes(agents={agent.agent_id: agent for agent in agents}))

@@ -141,7 +141,7 @@ STEPS = st.lists(
 
 def agent(number: int) -> Agent:
     return Agent(
-        number, f"ag-{number:016x}", "default", Host(f"web-{number}", "Debian 12", "x64", "1.0", tags=("a",)),
+        number, f"ag-{number:016x}", "default", Host.of(f"web-{number}", "Debian 12", "x64", "1.0", tags=("a",)),
         credential_of(bytes([number] * 32)), None, Door.MQTT, 1.0, State.ONLINE, 2.0, session=3, heartbeat_sequence=4,
         last_heartbeat=5.0, clock=ClockOffset(0.5, 6.0, 3), vitals=Vitals(1.0, 2.0, 3.0, "learning", 1, 2, 3, 4, 5, 6),
     )  # fmt: skip

@@ -71,7 +71,7 @@ def _agent(number: int, secret: bytes, now: float) -> Agent:
         number=number,
         agent_id=f"ag-{number:016x}",
         organization_id="default",
-        host=Host(f"host-{number}", "Debian 12", "x64", "1.0"),
+        host=Host.of(f"host-{number}", "Debian 12", "x64", "1.0"),
         credential=credential_of(secret),
         token_id=None,
         door=Door.MQTT,

@@ -116,7 +116,7 @@ async def _read(request: Request) -> HttpRegistration:
 def _host(wanted: HttpRegistration, address: str) -> Host:
     """Return the host's data with all its known addresses, which no response may block."""
     known = [text for text in (wanted.ip, address) if text and network_of(text) is not None]
-    return Host(
+    return Host.of(
         hostname=wanted.hostname,
         os=wanted.os,
         arch=wanted.arch,

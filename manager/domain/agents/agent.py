@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from hmac import compare_digest
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from manager.domain.agents.clock_offset import ClockOffset, Untimely
 from manager.domain.agents.condition import Condition
@@ -44,10 +45,9 @@ class Door(StrEnum):
     HTTP = "http"
 
 
-class Host(Struct, frozen=True, gc=False):
-    """The host's description in the agent's registration."""
+class Traits(Struct, frozen=True, gc=False):
+    """The part of a host's description that many hosts have alike; a fleet has one object of equal ones."""
 
-    hostname: str
     os: str
     arch: str
     version: str
@@ -55,13 +55,84 @@ class Host(Struct, frozen=True, gc=False):
     """The site from the enrollment token or an operator; it chooses policy groups."""
     tags: tuple[str, ...] = ()
     """Tags from the enrollment token or an operator; they choose policy groups."""
-    addresses: tuple[str, ...] = ()
-    gateways: tuple[str, ...] = ()
-    ip: str | None = None
     reported_tags: tuple[str, ...] = ()
     """Tags that the agent states itself; they choose nothing."""
     reported_site: str | None = None
     """The site that the agent states itself; it chooses nothing."""
+
+
+@lru_cache(4096)
+def _shared_traits(traits: Traits) -> Traits:
+    return traits
+
+
+class Host(Struct, frozen=True, gc=False):
+    """The host's description in the agent's registration."""
+
+    hostname: str
+    traits: Traits
+    addresses: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    ip: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        hostname: str,
+        os: str,
+        arch: str,
+        version: str,
+        *,
+        site: str | None = None,
+        tags: tuple[str, ...] = (),
+        addresses: tuple[str, ...] = (),
+        gateways: tuple[str, ...] = (),
+        ip: str | None = None,
+        reported_tags: tuple[str, ...] = (),
+        reported_site: str | None = None,
+    ) -> "Host":
+        """Return a host with these members, and those of `Traits`."""
+        traits = _shared_traits(Traits(os, arch, version, site, tags, reported_tags, reported_site))
+        return cls(hostname, traits, addresses, gateways, ip)
+
+    def changed(self, **traits: Any) -> "Host":
+        """Return the host with other values of some traits."""
+        return replace(self, traits=_shared_traits(replace(self.traits, **traits)))
+
+    @property
+    def os(self) -> str:
+        """The operating system."""
+        return self.traits.os
+
+    @property
+    def arch(self) -> str:
+        """The architecture of the processor."""
+        return self.traits.arch
+
+    @property
+    def version(self) -> str:
+        """The guard's version."""
+        return self.traits.version
+
+    @property
+    def site(self) -> str | None:
+        """The site, as in `Traits`."""
+        return self.traits.site
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags, as in `Traits`."""
+        return self.traits.tags
+
+    @property
+    def reported_tags(self) -> tuple[str, ...]:
+        """The reported tags, as in `Traits`."""
+        return self.traits.reported_tags
+
+    @property
+    def reported_site(self) -> str | None:
+        """The reported site, as in `Traits`."""
+        return self.traits.reported_site
 
     @property
     def correlation_site(self) -> str | None:

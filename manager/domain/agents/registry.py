@@ -363,7 +363,7 @@ def _host_of_known(known: Agent, host: Host) -> Host:
     tags = known.host.tags if keeps_tags else host.tags
     keeps_site = "site" in known.operator_set or host.site is None
     site = known.host.site if keeps_site else host.site
-    return structs.replace(host, hostname=known.hostname, tags=tags, site=site)
+    return structs.replace(host.changed(tags=tags, site=site), hostname=known.hostname)
 
 
 def _name(agent: Agent) -> tuple[str, str]:

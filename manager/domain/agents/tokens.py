@@ -5,8 +5,6 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from msgspec.structs import replace
-
 from manager.domain.agents.agent import Agent, Host
 from manager.domain.instant import Instant
 
@@ -47,7 +45,7 @@ class Token:
 
     def place(self, host: Host) -> Host:
         """Return the host with the token's tags and site; what the host states itself is only reported."""
-        return replace(host, site=self.site, tags=self.tags)
+        return host.changed(site=self.site, tags=self.tags)
 
     def refuses(self, now: float, *, is_new_agent: bool) -> str | None:
         """Return the error code if this token rejects the client, else None."""

@@ -5,8 +5,6 @@ from copy import copy
 from functools import partial
 from itertools import islice
 
-from msgspec.structs import replace
-
 from manager.domain.agents.agent import Agent, State
 from manager.domain.instant import Instant
 from manager.domain.policies.groups import Placement
@@ -58,10 +56,10 @@ def change_agent(context: Context, request: ChangeAgent) -> str:
     if organization_id != agent.organization_id and not fleet.registry.move(agent, organization_id):
         raise Conflict(f"organization {organization_id} has an agent {agent.hostname} already; remove one of them")
     if request.tags is not None:
-        agent.host = replace(agent.host, tags=tuple(dict.fromkeys(request.tags)))
+        agent.host = agent.host.changed(tags=tuple(dict.fromkeys(request.tags)))
         agent.operator_set |= {"tags"}
     if request.site != UNCHANGED:
-        agent.host = replace(agent.host, site=request.site)
+        agent.host = agent.host.changed(site=request.site)
         agent.operator_set |= {"site"}
     batch.save(agent)
     batch.undo.append(Undo("agents", agent.agent_id, revert))
@@ -95,7 +93,7 @@ def _put_back(context: Context, former: Agent) -> None:
     before = placement_of(agent)
     if agent.organization_id != former.organization_id:
         context.fleet.registry.move_back(agent, former.organization_id, former.registered_in)
-    agent.host = replace(agent.host, tags=former.host.tags, site=former.host.site)
+    agent.host = agent.host.changed(tags=former.host.tags, site=former.host.site)
     agent.operator_set = former.operator_set
     _follow_change(context, agent, before)
 

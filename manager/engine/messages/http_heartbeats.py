@@ -1,7 +1,5 @@
 """Vitals and clock of an HTTP agent's heartbeat; the leader and ingest workers record them alike in their memory."""
 
-from msgspec.structs import replace
-
 from manager.domain.agents.agent import Agent
 from schemas.fast_http_heartbeats import AnyHttpHeartbeat
 from schemas.model import seconds_since_1970
@@ -42,4 +40,4 @@ def record_vitals(agent: Agent, heartbeat: AnyHttpHeartbeat) -> None:
     if heartbeat.blocklist_sequence is not None:
         agent.in_force.blocklist_sequence = heartbeat.blocklist_sequence
     if heartbeat.version is not None and heartbeat.version != agent.host.version:
-        agent.host = replace(agent.host, version=heartbeat.version)
+        agent.host = agent.host.changed(version=heartbeat.version)

@@ -195,7 +195,7 @@ def _application(context: Context, registration: Registration, token: Token, pay
         secret = context.fleet.keyring.unseal(registration.sealed_secret, registration.client_id)
     except KeyMaterialError as error:
         raise _RejectedError("malformed", f"malformed registration: {error}") from error
-    host = Host(
+    host = Host.of(
         hostname=registration.hostname,
         os=registration.os,
         arch=registration.arch,

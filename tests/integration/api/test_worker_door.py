@@ -24,7 +24,7 @@ from tests.integration.api.test_forwarding import KEY, NOW, LeadingApp
 
 SECRET = bytes(range(32))
 AGENT = Agent(
-    1, "ag-0000000000000001", "default", Host("web-1", "Debian 12", "x64", "1"), credential_of(SECRET), None,
+    1, "ag-0000000000000001", "default", Host.of("web-1", "Debian 12", "x64", "1"), credential_of(SECRET), None,
     Door.HTTP, 0.0,
 )  # fmt: skip
 TOKEN = AgentKeys.derive(SECRET).http_token

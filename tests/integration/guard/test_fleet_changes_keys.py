@@ -26,7 +26,7 @@ def _agents(now: float) -> dict[str, Agent]:
             number=number,
             agent_id=f"ag-{number:016x}",
             organization_id="default",
-            host=Host(f"host-{number}", "Debian 12", "x64", "1.0"),
+            host=Host.of(f"host-{number}", "Debian 12", "x64", "1.0"),
             credential=credential_of(number.to_bytes(32, "big")),
             token_id=None,
             door=Door.MQTT,

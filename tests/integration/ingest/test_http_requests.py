@@ -40,7 +40,7 @@ SOURCE = "203.0.113.7"
 
 def registered(leader: Bench, hostname: str) -> str:
     """Return the id of an HTTP agent of the leader."""
-    host = Host(hostname, "Debian 12", "x64", "1.0")
+    host = Host.of(hostname, "Debian 12", "x64", "1.0")
     return str(leader.ask(RegisterAgent(host, None, by_admin=True)).record["agentId"])
 
 

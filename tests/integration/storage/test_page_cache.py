@@ -32,7 +32,7 @@ def size_of(database: Database) -> int:
 
 def agent() -> Agent:
     """Return an agent that no store has."""
-    return Agent(1, "ag-1", "acme", Host("a", "os", "arch", "v"), credential_of(bytes(32)), None, Door.MQTT, NOW)
+    return Agent(1, "ag-1", "acme", Host.of("a", "os", "arch", "v"), credential_of(bytes(32)), None, Door.MQTT, NOW)
 
 
 def batch(first: int, count: int) -> Changes:

@@ -33,7 +33,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def store(database: Database) -> PeeweeStore:
     store = PeeweeStore(database, bytes(32), piece=PIECE)
     agent = Agent(
-        1, "ag-1", "acme", Host("a", "Linux", "x64", "1"), credential_of(bytes(32)), None, Door.MQTT, NOW
+        1, "ag-1", "acme", Host.of("a", "Linux", "x64", "1"), credential_of(bytes(32)), None, Door.MQTT, NOW
     )  # fmt: skip
     store.commit(Changes(agents={agent.agent_id: agent}))
     return store

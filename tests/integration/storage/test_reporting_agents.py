@@ -42,7 +42,7 @@ def test_agents_that_reported_within_a_day_are_counted_once(
     tables.database.initialize(database)
     store = PeeweeStore(database, bytes(32), piece=PIECE)
     for number, organization_id in enumerate(ORGANIZATIONS, 1):
-        host, agent_id = Host(f"host-{number}", "Linux", "x64", "1"), f"ag-{number}"
+        host, agent_id = Host.of(f"host-{number}", "Linux", "x64", "1"), f"ag-{number}"
         agent = Agent(number, agent_id, organization_id, host, credential_of(bytes(32)), None, Door.MQTT, now)
         store.commit(Changes(agents={agent_id: agent}))
     for place in range(reports):

@@ -53,7 +53,17 @@ def postgresql_reader(postgresql_cluster: Postgresql) -> Iterator[Connection[Any
 
 
 def _agent() -> Agent:
-    host = Host("a", "os", "arch", "v", "site", ("t",), ("192.0.2.1",), ("192.0.2.2",), "192.0.2.3")
+    host = Host.of(
+        "a",
+        "os",
+        "arch",
+        "v",
+        site="site",
+        tags=("t",),
+        addresses=("192.0.2.1",),
+        gateways=("192.0.2.2",),
+        ip="192.0.2.3",
+    )
     return Agent(
         number=7, agent_id="ag-1", organization_id="acme", host=host, credential=credential_of(bytes(32)),
         token_id="tok", door=Door.HTTP, registered_at=1.0, state=State.STALE, state_since=2.0,

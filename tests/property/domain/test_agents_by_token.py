@@ -8,7 +8,7 @@ from manager.domain.agents.agents_by_token import AgentsByToken
 
 _AGENTS = [
     Agent(
-        number, f"ag-{number}", "acme", Host(f"host-{number}", "os", "arch", "1"),
+        number, f"ag-{number}", "acme", Host.of(f"host-{number}", "os", "arch", "1"),
         Credential(bytes(64) + bytes([number // 4 * 16, 7 + number % 2]) + bytes(29) + bytes([number // 2 % 3])),
         None, Door.HTTP, 0.0,
     )

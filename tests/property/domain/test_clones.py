@@ -28,7 +28,7 @@ class Observed:
     """A tracker of one agent, whose record is kept as its messages' handlers keep it."""
 
     def __init__(self) -> None:
-        host = Host("web-1", "Debian 12", "x64", "1.0")
+        host = Host.of("web-1", "Debian 12", "x64", "1.0")
         self._agent = Agent(1, AGENT, "acme", host, credential_of(bytes(32)), None, Door.MQTT, EPOCH)
         self.clones = CloneTracker()
 

@@ -42,7 +42,7 @@ class Side:
             self.add(number, loaded=True)
 
     def add(self, number: int, *, loaded: bool = False) -> Agent:
-        host = Host(f"host-{number}", "os", "arch", "1")
+        host = Host.of(f"host-{number}", "os", "arch", "1")
         door = Door.HTTP if number % 2 else Door.MQTT
         agent = Agent(number, f"ag-{number}", "acme", host, CREDENTIAL, None, door, 0.0)
         self.agents[agent.agent_id] = agent

@@ -41,7 +41,9 @@ class Stored:
         self.store = PeeweeStore(self.database, bytes(32), piece=5, threat_retention=DAY)
         self.queries = StoreQueries(open_reading(path))
         self._numbers = count()
-        agent = Agent(1, "ag-1", "acme", Host("a", "Linux", "x64", "1"), credential_of(bytes(32)), None, Door.MQTT, NOW)
+        agent = Agent(
+            1, "ag-1", "acme", Host.of("a", "Linux", "x64", "1"), credential_of(bytes(32)), None, Door.MQTT, NOW
+        )
         self.store.commit(Changes(agents={"ag-1": agent}))
 
     def receive(self, *times: float) -> None:

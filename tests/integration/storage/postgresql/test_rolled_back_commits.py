@@ -45,7 +45,7 @@ def database(path: Path) -> Iterator[Database]:
 @pytest.fixture
 def store(database: Database) -> PeeweeStore:
     store = PeeweeStore(database, bytes(32), piece=PIECE)
-    agent = Agent(1, "ag-1", "acme", Host("a", "Linux", "x64", "1"), credential_of(bytes(32)), None, Door.MQTT, NOW)
+    agent = Agent(1, "ag-1", "acme", Host.of("a", "Linux", "x64", "1"), credential_of(bytes(32)), None, Door.MQTT, NOW)
     store.commit(Changes(agents={agent.agent_id: agent}))
     return store
 

@@ -46,7 +46,7 @@ class Counted(Statements):
 
 def agent(number: int, uptime: float = 1.0) -> Agent:
     return Agent(
-        number, f"ag-{number:016x}", "default", Host(f"web-{number}", "Debian 12", "x64", "1.0"),
+        number, f"ag-{number:016x}", "default", Host.of(f"web-{number}", "Debian 12", "x64", "1.0"),
         credential_of(bytes([number] * 32)), None, Door.MQTT, 1.0, State.ONLINE, 2.0, vitals=Vitals(uptime=uptime),
     )  # fmt: skip
 
@@ -90,7 +90,7 @@ def test_only_what_was_written_since_is_read_again(postgresql_address: DatabaseA
         assert warm.is_empty
 
 
-OTHER_HOST = Host("web-2", "Debian 12", "x64", "1.0", addresses=("192.0.2.7",), gateways=("192.0.2.1",))
+OTHER_HOST = Host.of("web-2", "Debian 12", "x64", "1.0", addresses=("192.0.2.7",), gateways=("192.0.2.1",))
 CHANGES: dict[str, Callable[[], Changes]] = {
     "moved": lambda: Changes(agents={"2": replace(agent(2), organization_id="acme", registered_in="default")}),
     "other addresses": lambda: Changes(agents={"2": replace(agent(2), host=OTHER_HOST)}),

@@ -29,7 +29,7 @@ NOW = 1_800_000_000.0
 
 def agent(number: int = 1) -> Agent:
     return Agent(
-        number=number, agent_id=f"ag-{number}", organization_id="acme", host=Host(f"h{number}", "os", "arch", "v"),
+        number=number, agent_id=f"ag-{number}", organization_id="acme", host=Host.of(f"h{number}", "os", "arch", "v"),
         credential=credential_of(bytes(32)), token_id=None, door=Door.MQTT, registered_at=NOW, state=State.ONLINE,
         state_since=NOW, reason=Reason.BIRTH, session=1,
     )  # fmt: skip

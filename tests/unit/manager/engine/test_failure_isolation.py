@@ -38,7 +38,7 @@ def test_removal_and_registration_of_one_host_fit_in_one_batch(bench: Bench) -> 
     """The old agent is removed, the new one is registered, and both callers get their answers."""
     agent = bench.enroll("web-1")
     removed = bench.submit(RemoveAgent(agent.agent_id, "test"))
-    registered = bench.submit(RegisterAgent(Host("web-1", "Debian 12", "x64", "1.0"), None, by_admin=True))
+    registered = bench.submit(RegisterAgent(Host.of("web-1", "Debian 12", "x64", "1.0"), None, by_admin=True))
     newcomer = SimulatedAgent("web-1", bench.token(), bench.keyring.seal_public)
     bench.engine.step(bench.now)
     assert removed == [(agent.agent_id, None)]
@@ -53,7 +53,7 @@ def test_removal_and_registration_of_one_host_fit_in_one_batch(bench: Bench) -> 
 
 def test_a_host_may_be_removed_and_registered_in_batch_after_batch(bench: Bench) -> None:
     """Each batch removes the agent of a host and registers the host again, also through the HTTP door."""
-    host = Host("web-1", "Debian 12", "x64", "1.0")
+    host = Host.of("web-1", "Debian 12", "x64", "1.0")
     agent_id = bench.ask(RegisterAgent(host, None, by_admin=True)).record["agentId"]
     for _ in range(3):
         bench.submit(RemoveAgent(agent_id, "test"))
@@ -205,7 +205,7 @@ def test_a_submission_that_the_manager_fails_on_is_refused_as_a_whole(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """None of its reports is stored, and its caller gets the reason."""
-    host = Host("http-1", "Debian 12", "x64", "1.0")
+    host = Host.of("http-1", "Debian 12", "x64", "1.0")
     agent_id = bench.ask(RegisterAgent(host, None, by_admin=True)).record["agentId"]
     row = reports._row
 

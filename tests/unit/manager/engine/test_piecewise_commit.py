@@ -49,7 +49,7 @@ class Scene:
         self.one, self.two = bench.enroll("web-1"), bench.enroll("web-2")
         for agent in (self.one, self.two):
             bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall))
-        host = Host("http-1", "Debian 12", "x64", "1.0")
+        host = Host.of("http-1", "Debian 12", "x64", "1.0")
         self.http_agent = bench.ask(RegisterAgent(host, None, by_admin=True)).record["agentId"]
         self.newcomer = SimulatedAgent("new-1", bench.token(), bench.keyring.seal_public)
         bench.pass_time(6)
@@ -72,7 +72,7 @@ class Scene:
         self.policy = bench.submit(SetPolicy(GLOBAL, {"thresholds": {"autoRespond": 70}}, "test"))
         self.offline = bench.submit(DeregisterAgent(self.http_agent))
         self.registered = bench.submit(
-            RegisterAgent(Host("http-2", "x", "x64", "1", addresses=(ADDRESSES["http-2"],)), None, by_admin=True)
+            RegisterAgent(Host.of("http-2", "x", "x64", "1", addresses=(ADDRESSES["http-2"],)), None, by_admin=True)
         )
 
     def stored(self) -> dict[str, Any]:

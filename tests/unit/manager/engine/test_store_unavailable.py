@@ -167,7 +167,7 @@ def test_a_store_that_is_back_opens_no_door_to_a_broker_that_is_not(bench: Bench
 
 def test_http_agents_age_again_after_an_outage_of_the_store(bench: Bench) -> None:
     """Each has its full grace from the end of the outage, and is stale after it."""
-    host = Host("web-1", "Debian 12", "x64", "1.0")
+    host = Host.of("web-1", "Debian 12", "x64", "1.0")
     agent_id = bench.ask(RegisterAgent(host, None, by_admin=True)).record["agentId"]
     agent = bench.fleet.registry.agents[agent_id]
     with locked(bench):

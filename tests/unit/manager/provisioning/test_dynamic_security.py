@@ -30,7 +30,7 @@ class _Broker:
 
 
 def _agent(number: int, door: Door = Door.MQTT) -> Agent:
-    host = Host("srv", "Linux", "x64", "1")
+    host = Host.of("srv", "Linux", "x64", "1")
     return Agent(number, f"ag-{number:016x}", "default", host, credential_of(bytes(32)), None, door, 0.0)
 
 

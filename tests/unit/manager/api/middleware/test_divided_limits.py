@@ -10,7 +10,7 @@ from manager.domain.agents.agent import Agent, Door, Host, credential_of
 from manager.domain.budget import Budget
 
 AGENT = Agent(
-    1, "ag-1", "default", Host("web-1", "Debian 12", "x64", "1"), credential_of(bytes(32)), None, Door.HTTP, 0.0
+    1, "ag-1", "default", Host.of("web-1", "Debian 12", "x64", "1"), credential_of(bytes(32)), None, Door.HTTP, 0.0
 )
 BUDGET = Budget(messages=12.0, bytes=1200.0, burst=1.0)
 

@@ -25,7 +25,7 @@ NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"])
 
 def _request(hostname: str, sent_at: float | None = None, secret: bytes = b"s" * 32) -> RegistrationRequest:
     digest = None if sent_at is None else str(sent_at).encode()
-    host = Host(hostname, "Debian 12", "x64", "1.0")
+    host = Host.of(hostname, "Debian 12", "x64", "1.0")
     return RegistrationRequest(host, "acme", credential_of(secret), None, Door.MQTT, sent_at, digest)
 
 
@@ -70,7 +70,7 @@ def test_agents_of_an_earlier_release_keep_their_spellings() -> None:
     """Two agents whose names differ by case only stay two, each found by its own spelling, and can be removed."""
     registry = Registry()
     for number, hostname in enumerate(("SRV-01", "srv-01", "Srv-01"), 1):
-        host = Host(hostname, "os", "x64", "1.0")
+        host = Host.of(hostname, "os", "x64", "1.0")
         registry.load(
             Agent(number, f"ag-{number}", "acme", host, credential_of(bytes([number]) * 32), None, Door.MQTT, 0.0)
         )
@@ -124,3 +124,14 @@ def test_a_second_host_of_one_name_is_told_the_likely_cause(takeover: Takeover, 
     assert isinstance(refused, RefusedRegistration)
     assert (refused.error, refused.reason.startswith(sentence)) == ("conflict", True)
     assert "another hostname" in refused.reason
+
+
+def test_hosts_share_equal_traits_and_a_change_reaches_one_host_alone() -> None:
+    first, second = (Host.of(name, "Debian 12", "x64", "1.0", site="bonn", tags=("db",)) for name in ("a", "b"))
+    assert first.traits is second.traits
+    changed = first.changed(tags=("web",), version="1.1")
+    assert (changed.hostname, changed.tags, changed.version, changed.site) == ("a", ("web",), "1.1", "bonn")
+    assert (second.tags, second.version) == (("db",), "1.0")
+    assert changed.changed(tags=("db",), version="1.0").traits is second.traits
+    with pytest.raises(AttributeError):
+        second.traits.site = "rome"  # type: ignore[misc]

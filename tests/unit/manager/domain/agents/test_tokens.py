@@ -15,7 +15,7 @@ def _at(monotonic: float) -> Instant:
 
 
 def _agent(number: int, token_id: str | None, registered_at: float) -> Agent:
-    host = Host(f"h-{number}", "os", "x64", "1")
+    host = Host.of(f"h-{number}", "os", "x64", "1")
     credential = credential_of(number.to_bytes(32, "big"))
     return Agent(number, f"ag-{number}", "default", host, credential, token_id, Door.MQTT, registered_at)
 

@@ -300,7 +300,7 @@ def test_a_document_with_a_bad_rule_changes_nothing() -> None:
 def agent(number: int, in_force: InForce) -> Agent:
     """Return an agent that says what it has in force."""
     credential = Credential(b"")
-    host = Host("web", "Debian", "x64", "1")
+    host = Host.of("web", "Debian", "x64", "1")
     return Agent(number, f"ag-{number}", "acme", host, credential, None, Door.MQTT, NOW, in_force=in_force)
 
 

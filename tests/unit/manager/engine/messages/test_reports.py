@@ -47,7 +47,9 @@ def test_copies_of_a_report_in_one_batch_are_one_report(bench: Bench) -> None:
 
 def test_copies_of_a_report_in_requests_of_one_batch_are_one_report(bench: Bench) -> None:
     """Twice in one body, and again in other bodies: each request is accepted, and no batch is rejected for it."""
-    agent_id = bench.ask(RegisterAgent(Host("web-1", "Debian 12", "x64", "1.0"), None, by_admin=True)).record["agentId"]
+    agent_id = bench.ask(RegisterAgent(Host.of("web-1", "Debian 12", "x64", "1.0"), None, by_admin=True)).record[
+        "agentId"
+    ]
     bodies = [("h-1", "h-1"), ("h-1", "h-2"), ("h-2",)]
     answers = [bench.submit(StoreReports(agent_id, prepared_reports(agent_id, bench.wall, *ids))) for ids in bodies]
     bench.engine.step(bench.now)

@@ -190,7 +190,7 @@ def test_people_are_not_woken_twice(bench: Bench, age: float, told_at_once: int,
 
 def test_agents_over_http_are_asked_with_the_answer_to_a_heartbeat(bench: Bench, tmp_path: Path) -> None:
     """The answers to reports and heartbeats have what receipts and keys have; without a loss a heartbeat's has not."""
-    registered = bench.ask(RegisterAgent(Host("web", "Debian 12", "x64", "1.0"), None, bench.token()))
+    registered = bench.ask(RegisterAgent(Host.of("web", "Debian 12", "x64", "1.0"), None, bench.token()))
     agent_id = registered.record["agentId"]
     both = prepared_reports(agent_id, bench.wall, "kept", "lost")
     bench.ask(StoreReports(agent_id, both[:1]))

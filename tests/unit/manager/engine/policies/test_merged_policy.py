@@ -19,7 +19,7 @@ def _polled(bench: Bench, agent_id: str) -> AgentPolicy:
 def test_agents_with_the_same_policy_share_one_merged_blocklist(tmp_path: Path) -> None:
     """At 10,000 entries a merge took 107 ms for each poll; the digest is still that of the document."""
     bench = Bench(tmp_path)
-    hosts = [Host(f"web-{number}", "Debian 12", "x64", "1.0") for number in range(3)]
+    hosts = [Host.of(f"web-{number}", "Debian 12", "x64", "1.0") for number in range(3)]
     agents = [bench.ask(RegisterAgent(host, None, by_admin=True)).record["agentId"] for host in hosts]
     first, second, _ = [_polled(bench, agent_id) for agent_id in agents]
     assert first.document["blocklist"] is second.document["blocklist"]

@@ -132,7 +132,9 @@ def test_a_sequence_that_nobody_can_have_is_ignored(bench: Bench) -> None:
 
 def test_an_http_agent_that_is_ahead_gets_its_policy_again(bench: Bench, tmp_path: Path) -> None:
     """Its version has no proof; the policy continues above it all the same, and people are told."""
-    agent_id = bench.ask(RegisterAgent(Host("web-1", "Debian 12", "x64", "1.0"), None, by_admin=True)).record["agentId"]
+    agent_id = bench.ask(RegisterAgent(Host.of("web-1", "Debian 12", "x64", "1.0"), None, by_admin=True)).record[
+        "agentId"
+    ]
     back_up(bench, tmp_path / "copy")
     for number in (70.0, 71.0):
         bench.ask(SetPolicy(GLOBAL, {"thresholds": {"autoRespond": number}}, "test"))

@@ -65,7 +65,9 @@ def test_a_policy_that_is_published_again_is_signed_again(bench: Bench) -> None:
 
 def test_an_http_agent_gets_both_members(bench: Bench) -> None:
     """They stand beside the sections of the merged document."""
-    agent_id = bench.ask(RegisterAgent(Host("web-1", "Debian 12", "x64", "1.0"), None, by_admin=True)).record["agentId"]
+    agent_id = bench.ask(RegisterAgent(Host.of("web-1", "Debian 12", "x64", "1.0"), None, by_admin=True)).record[
+        "agentId"
+    ]
     _block(bench, "203.0.113.9")
     answer = bench.ask(PollPolicy(agent_id, ()))
     assert isinstance(answer, AgentPolicy)

@@ -53,7 +53,7 @@ def test_an_enrolling_host_withdraws_the_blocks_of_its_own_address(
     if door == "mqtt":
         bench.enroll("new-1", addresses=[f"{PUBLIC}/24"])
     else:
-        bench.ask(RegisterAgent(Host("new-1", "Debian 12", "x64", "1.0", addresses=(PUBLIC,)), None, by_admin=True))
+        bench.ask(RegisterAgent(Host.of("new-1", "Debian 12", "x64", "1.0", addresses=(PUBLIC,)), None, by_admin=True))
     assert blocks(bench) == []
     assert response(bench) == ("refused", "never blocked: it is an address or a gateway of the fleet itself")
     changes = bench.publisher.take(topics.BLOCKLIST_CHANGES.address("default"))
