@@ -117,7 +117,7 @@ def make_store(path: Path, store_key: bytes, count: int) -> None:
                 Credential(os.urandom(96)), None, Door.MQTT, now - number, State.ONLINE, now - number,
                 session=1, clock=ClockOffset(0.0, now, 1),
                 vitals=Vitals(12.5, 40.1, 1.0, "protection", 17, 17, outbox_size=0, outbox_dropped=0),
-                in_force=InForce(policy.version, policy.resolved.digest, "applied"),
+                in_force=InForce.of(policy.version, policy.resolved.digest, "applied"),
                 condition=Condition("ok", enforcement="nftables", enforced=enforced),
             )  # fmt: skip
         store.commit(changes)

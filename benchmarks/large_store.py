@@ -106,7 +106,7 @@ class LargeStore:
             changes.agents[agent_id] = Agent(
                 number, agent_id, organization_id, host, credential_of(secret), None, Door.MQTT, self.now - DAY, state,
                 self.now - number, session=1, clock=ClockOffset(0.0, self.now, 1),
-                in_force=InForce(policy.version, policy.resolved.digest, "applied"),
+                in_force=InForce.of(policy.version, policy.resolved.digest, "applied"),
             )  # fmt: skip
             changes.policies[agent_id] = policy
             policy.published = True

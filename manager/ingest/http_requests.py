@@ -193,7 +193,7 @@ def _apply(agent: Agent, heartbeat: AnyHttpHeartbeat, now: Instant) -> None:
     http_heartbeats.observe_clock(agent, heartbeat, now.wall)
     http_heartbeats.record_vitals(agent, heartbeat)
     if heartbeat.policy_version and heartbeat.policy_state is not None:
-        agent.in_force.state, agent.in_force.error = heartbeat.policy_state, heartbeat.policy_error
+        agent.in_force.restate(heartbeat.policy_state, heartbeat.policy_error)
     agent.vitals.sources = kept_sources(heartbeat.sources or ())
     condition = agent.condition.stating(
         heartbeat.health, heartbeat.enforcement, heartbeat.mode_wanted, heartbeat.trial_seconds_left

@@ -137,9 +137,9 @@ class AgentRows:
                 shared_percentage(cpu), shared_percentage(memory), uptime, one(mode, mode), events_processed,
                 events_total, threats_detected, actions_executed, outbox_size, outbox_dropped, sources=None,
             ),
-            in_force=InForce(
-                policy_version, one(policy_digest, policy_digest), one(policy_state, policy_state), policy_error,
-                blocklist_sequence, policy_applied_at, policy_applied_at or 0.0,
+            in_force=InForce.of(
+                policy_version, policy_digest, policy_state, error=policy_error,
+                blocklist_sequence=blocklist_sequence, applied_at=policy_applied_at,
             ),
             condition=Condition(
                 health, enforcement, mode_wanted, trial_seconds_left, None if enforced is None else _measures(enforced)

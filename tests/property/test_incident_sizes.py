@@ -126,7 +126,7 @@ def _store(store: PeeweeStore, known: list[Known], entries: list[Entry], members
         agent = Agent(
             number, _id(number), each.organization, Host.of(f"srv-{number}", "Linux", "x64", "1"),
             credential_of(bytes([number]) * 32), None, Door.MQTT, NOW,
-            in_force=InForce(each.version, "d", "applied" if each.is_applied else "rejected", blocklist_sequence=2),
+            in_force=InForce.of(each.version, "d", "applied" if each.is_applied else "rejected", blocklist_sequence=2),
             condition=Condition(enforcement="nftables", enforced=enforced),
         )  # fmt: skip
         changes.agents[agent.agent_id] = agent

@@ -87,7 +87,7 @@ def _store(store: PeeweeStore, agents: list[Agent], drawn: list[Drawn], incident
     for agent, each in zip(agents, drawn, strict=True):
         policy = policies.assign(agent.agent_id, Placement(agent.organization_id), NOW)
         version = policy.version + (each.policy != "current")
-        agent.in_force = InForce(version, policy.resolved.digest, "applied")
+        agent.in_force = InForce.of(version, policy.resolved.digest, "applied")
         changes.agents[agent.agent_id], changes.policies[agent.agent_id] = agent, policy
     for number, (organization, is_open) in enumerate(incidents):
         indicator = Indicator("source_ip", f"203.0.113.{number}", organization, None)

@@ -242,18 +242,68 @@ class Vitals(Struct, gc=False):
         self.events_total = min(self.events_total + processed, LARGEST_COUNT) if total is None else total
 
 
-class InForce(Struct, gc=False):
-    """The policy in force according to the agent's own statement."""
+class StatedPolicy(Struct, frozen=True, gc=False):
+    """A policy that an agent states, and its state there; a fleet has one object of equal ones."""
 
     version: int = 0
     digest: str | None = None
     state: str | None = None
     error: str | None = None
+
+    def shared(self) -> "StatedPolicy":
+        """Return an equal statement, of which the fleet has one object."""
+        return _shared_statement(self)
+
+
+@lru_cache(4096)
+def _shared_statement(stated: StatedPolicy) -> StatedPolicy:
+    return stated
+
+
+class InForce(Struct, gc=False):
+    """The policy in force according to the agent's own statement."""
+
+    stated: StatedPolicy = StatedPolicy()
     blocklist_sequence: int = 0
     applied_at: float | None = None
     """The time since which the agent has reported this policy, on the manager's clock."""
     reported_at: float = 0.0
     """The time of the newest accepted statement on the manager's clock; after a restart it equals `applied_at`."""
+
+    @classmethod
+    def of(
+        cls, version: int, digest: str | None = None, state: str | None = None, *, error: str | None = None,
+        blocklist_sequence: int = 0, applied_at: float | None = None,
+    ) -> "InForce":  # fmt: skip
+        """Return a policy in force as it is after a restart."""
+        return cls(
+            StatedPolicy(version, digest, state, error).shared(), blocklist_sequence, applied_at, applied_at or 0.0
+        )
+
+    @property
+    def version(self) -> int:
+        """The version of the policy; 0 before the first statement."""
+        return self.stated.version
+
+    @property
+    def digest(self) -> str | None:
+        """The policy's digest."""
+        return self.stated.digest
+
+    @property
+    def state(self) -> str | None:
+        """The policy's state on the agent."""
+        return self.stated.state
+
+    @property
+    def error(self) -> str | None:
+        """The reason why it is not applied as a whole."""
+        return self.stated.error
+
+    def restate(self, state: str | None, error: str | None) -> None:
+        """Set the state of the policy on the agent."""
+        if (state, error) != (self.state, self.error):
+            self.stated = StatedPolicy(self.version, self.digest, state, error).shared()
 
     def shift(self, seconds: float) -> None:
         """Shift the times by a step of the manager's clock, so that later statements stay newer."""
@@ -270,9 +320,10 @@ class InForce(Struct, gc=False):
     def update(self, version: int, digest: str | None, state: str | None, error: str | None, at: float) -> bool:
         """Update from the agent's newest statement, made at `at`; return whether anything changed."""
         self.reported_at = at
-        if (version, digest, state, error) == (self.version, self.digest, self.state, self.error):
+        stated = StatedPolicy(version, digest, state, error)
+        if stated == self.stated:
             return False
-        self.version, self.digest, self.state, self.error, self.applied_at = version, digest, state, error, at
+        self.stated, self.applied_at = stated.shared(), at
         return True
 
 
@@ -331,7 +382,7 @@ def lasting_values(agent: Agent) -> tuple[object, ...]:
     condition, force = agent.condition, agent.in_force
     return (
         agent.host, agent.vitals.mode, condition.health, condition.enforcement, condition.mode_wanted,
-        condition.enforced, force.version, force.digest, force.state, force.error, force.blocklist_sequence,
+        condition.enforced, force.stated, force.blocklist_sequence,
     )  # fmt: skip
 
 

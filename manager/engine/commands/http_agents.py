@@ -4,7 +4,7 @@ import hmac
 
 import structlog
 
-from manager.domain.agents.agent import Agent, Credential, Door, State, credential_of, lasting_values
+from manager.domain.agents.agent import Agent, Credential, Door, State, StatedPolicy, credential_of, lasting_values
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.agents.registry import (
     AcceptedRegistration,
@@ -331,11 +331,11 @@ def _record_policy_in_force(context: Context, agent: Agent, stated: int, heartbe
         if digest is None or digest == _handed_digest(context, agent):
             digest = policy.resolved.digest
     if (version, digest) != (force.version, force.digest):
-        force.version, force.digest = version, digest
-        force.state, force.applied_at = PolicyState.APPLIED, context.batch.now.wall
+        force.stated = StatedPolicy(version, digest, PolicyState.APPLIED, force.error).shared()
+        force.applied_at = context.batch.now.wall
         context.batch.event("policy_applied", agent, {"version": version, "state": state or PolicyState.APPLIED})
     if heartbeat is not None and state is not None:
-        force.state, force.error = state, heartbeat.policy_error
+        force.restate(state, heartbeat.policy_error)
 
 
 def _record_acceptance(context: Context, agent: Agent) -> None:

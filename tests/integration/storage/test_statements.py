@@ -70,7 +70,7 @@ def _agent() -> Agent:
         reason=Reason.SILENCE, session=3, heartbeat_sequence=4, last_heartbeat=5.0, clock=ClockOffset(6.0, 7.0, 8),
         stamp=RegistrationStamp(9.0, b"digest", b"reply"),
         vitals=Vitals(10.0, 11.0, 12.0, "mode", 13, 14, 15, 16, 17, 18),
-        in_force=InForce(19, "digest", "state", "error", 20, 21.0, 21.0),
+        in_force=InForce.of(19, "digest", "state", error="error", blocklist_sequence=20, applied_at=21.0),
     )  # fmt: skip
 
 

@@ -46,3 +46,12 @@ def test_a_heartbeat_is_believed_whatever_the_clocks_do(delivered: list[Word], a
         force.update_if_newer(*word)
     force.update(0, None, None, None, at)
     assert (force.version, force.digest, force.state) == (0, None, None)
+
+
+def test_agents_share_equal_statements_and_a_change_reaches_one_agent_alone() -> None:
+    first, second = InForce.of(3, "digest", "applied"), InForce()
+    second.update(3, "digest", "applied", None, 1.0)
+    assert first.stated is second.stated
+    first.restate("failed", "no room")
+    assert (first.version, first.state, first.error) == (3, "failed", "no room")
+    assert (second.version, second.state, second.error) == (3, "applied", None)

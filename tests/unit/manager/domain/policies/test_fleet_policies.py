@@ -310,12 +310,12 @@ def test_drift_is_what_guards_say_they_do_not_have() -> None:
     change(policies, GLOBAL, {"thresholds": {"autoRespond": 70}})
     digest = policies.effective["ag-0"].resolved.digest
     said = [
-        InForce(2, digest, "applied"),
-        InForce(1, digest, "applied"),
-        InForce(1, "0" * 64, "applied"),
-        InForce(2, digest, "partial", error="detection: bad rule"),
+        InForce.of(2, digest, "applied"),
+        InForce.of(1, digest, "applied"),
+        InForce.of(1, "0" * 64, "applied"),
+        InForce.of(2, digest, "partial", error="detection: bad rule"),
         InForce(),
-        InForce(2),
+        InForce.of(2),
     ]
     found = list(drifts([agent(number, force) for number, force in enumerate(said)], policies.effective, {}))
     assert [drift.agent_id for drift in found] == ["ag-2", "ag-3", "ag-4"]
@@ -327,7 +327,7 @@ def test_another_mode_than_the_policy_sets_is_drift() -> None:
     policies = fleet(4)
     change(policies, GLOBAL, {"mode": "protection"})
     change(policies, Scope("agent", "ag-3"), {"mode": "learning"})
-    agents = [agent(n, InForce(9, policies.effective[f"ag-{n}"].resolved.digest, "applied")) for n in range(4)]
+    agents = [agent(n, InForce.of(9, policies.effective[f"ag-{n}"].resolved.digest, "applied")) for n in range(4)]
     for each, mode in zip(agents, ("learning", "protection", None, "protection"), strict=True):
         each.vitals.mode = mode
     found = [(each.agent_id, each.mode, each.policy_mode) for each in drifts(agents, policies.effective, {})]
@@ -335,7 +335,7 @@ def test_another_mode_than_the_policy_sets_is_drift() -> None:
     change(policies, GLOBAL, None)
     change(policies, Scope("agent", "ag-3"), None)
     for each in agents:
-        each.in_force.digest = policies.effective[each.agent_id].resolved.digest
+        each.in_force.update(9, policies.effective[each.agent_id].resolved.digest, "applied", None, 1.0)
     assert list(drifts(agents, policies.effective, {})) == []
 
 
@@ -343,7 +343,7 @@ def test_a_blocklist_that_is_behind_is_drift() -> None:
     """An agent with the right policy and an older sequence of its organization's blocklist differs, but over HTTP."""
     policies = fleet(3)
     digest = policies.effective["ag-0"].resolved.digest
-    agents = [agent(n, InForce(2, digest, "applied", blocklist_sequence=4 + n % 2)) for n in range(3)]
+    agents = [agent(n, InForce.of(2, digest, "applied", blocklist_sequence=4 + n % 2)) for n in range(3)]
     agents[2].door = Door.HTTP
     (found,) = drifts(agents, policies.effective, {"acme": 5, "other": 9})
     assert (found.agent_id, found.blocklist_sequence, found.blocklist_in_force) == ("ag-0", 5, 4)
