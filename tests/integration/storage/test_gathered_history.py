@@ -46,6 +46,14 @@ def restart_behind_reports(bench: Bench, addresses: int) -> SimulatedAgent:
     return third
 
 
+def restart_and_report_again(bench: Bench, addresses: int) -> SimulatedAgent:
+    """Have a batch wait whose reports need the history of all addresses; return their agent."""
+    third = restart_behind_reports(bench, addresses)
+    for number in range(addresses):
+        bench.put(topics.THREATS, third.agent_id, third.threat(bench.wall, sourceIp=address(number)))
+    return third
+
+
 def count_round_trips(bench: Bench, patch: pytest.MonkeyPatch) -> Counter[str]:
     """Count from now on the waits for an answer, by the first statement that is asked."""
     asked: Counter[str] = Counter()
@@ -78,9 +86,7 @@ def test_a_batch_of_known_addresses_asks_a_constant_number_of_times(
     bench: Bench, addresses: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a restart, addresses with reports and incidents in the store cost no more round trips than few of them."""
-    third = restart_behind_reports(bench, addresses)
-    for number in range(addresses):
-        bench.put(topics.THREATS, third.agent_id, third.threat(bench.wall, sourceIp=address(number)))
+    restart_and_report_again(bench, addresses)
     asked = count_round_trips(bench, monkeypatch)
     bench.engine.step(bench.now)
     assert asked["all of threats.techniques_of"] == 1
@@ -99,9 +105,7 @@ def test_a_store_that_fails_while_history_is_read_together_loses_no_report(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The batch waits, and decides as it would have when the store can be read again."""
-    third = restart_behind_reports(bench, 20)
-    for number in range(20):
-        bench.put(topics.THREATS, third.agent_id, third.threat(bench.wall, sourceIp=address(number)))
+    restart_and_report_again(bench, 20)
     with monkeypatch.context() as patch:
         patch.setattr(bench.store.archive._statements, "rows_of_all", Mock(side_effect=OperationalError("gone")))
         bench.engine.step(bench.now)
@@ -117,9 +121,7 @@ def test_a_report_on_which_the_rules_fail_keeps_no_other_from_its_history(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the history that a batch needs cannot be foreseen, each other report is correlated with its own."""
-    third = restart_behind_reports(bench, 21)
-    for number in range(21):
-        bench.put(topics.THREATS, third.agent_id, third.threat(bench.wall, sourceIp=address(number)))
+    third = restart_and_report_again(bench, 21)
     correlated = Report.correlated
 
     def fails_on_the_last(report: Report) -> tuple[Indicator, ...]:
