@@ -241,7 +241,7 @@ class BrokerLink:
                 self._client.disconnect()
             except OSError as error:
                 log.debug("farewell_failed", reason=str(error))
-            self._client.close_socket()
+            self._client.close_sockets()
         self._client, self._ready = None, False
         self._wake_reader.close()
         self._wake_writer.close()
@@ -293,7 +293,7 @@ class BrokerLink:
         if client is not self._client:
             return
         self._client = None
-        client.close_socket()
+        client.close_sockets()
         was_ready, self._ready = self._ready, False
         self._failed(reason)
         if was_ready and self._listener is not None:

@@ -133,6 +133,7 @@ def _probing(
     finally:
         client.disconnect()
         client.loop(0.0)
+        client.close_sockets()
 
 
 class _Probe:

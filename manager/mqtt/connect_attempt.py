@@ -64,7 +64,7 @@ class ConnectAttempt:
             log.exception("connect_failed", broker=str(address))
             self.error = "connecting failed: the log says why"
         if self._abandoned:
-            self.client.close_socket()
+            self.client.close_sockets()
         self.finished = True
         done()
 

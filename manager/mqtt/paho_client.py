@@ -38,11 +38,18 @@ NOT_LEADING = "this manager does not lead: it publishes nothing, and connects on
 
 
 class ClosingClient(Client):
-    """paho's client, which closes a socket whose TLS handshake fails; paho leaves it to the garbage collector."""
+    """paho's client, which closes its sockets: where a TLS handshake fails, and when its connection is of no more use.
+
+    paho leaves them to the garbage collector.
+    """
 
     def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
         """Return the socket after its handshake; `wrap_socket` closes it if that fails."""
         return cast("ssl.SSLContext", self._ssl_context).wrap_socket(tcp_sock, server_hostname=self._host)
+
+    def close_sockets(self) -> None:
+        """Close the connection's socket, and the pair of sockets by which paho wakes `loop` and its thread."""
+        self._reset_sockets()
 
 
 class BufferedClient(ClosingClient):
@@ -202,10 +209,6 @@ class BufferedClient(ClosingClient):
         """The expiry of the peer's certificate, in seconds since 1970; None without TLS."""
         certificate = self._sock.getpeercert() if isinstance(self._sock, ssl.SSLSocket) else None
         return float(ssl.cert_time_to_seconds(str(certificate["notAfter"]))) if certificate else None
-
-    def close_socket(self) -> None:
-        """Close the socket."""
-        self._sock_close()
 
     def _require_socket(self) -> socket.socket:
         if self._sock is None:

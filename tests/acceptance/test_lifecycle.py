@@ -5,13 +5,13 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from schemas.keys import AgentKeys
 from schemas.topics import PREFIX, TABLE, Role
 from tests.support.migrated_store import POSTGRESQL, SQLITE, WITH_TWO
+from tests.support.mqtt_client import MqttClient
 from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.waiting import eventually
 
@@ -156,8 +156,8 @@ def _identity(guard: GuardProcess) -> bytes:
     return from_base64url(kept["secret"])
 
 
-def _client(manager: ManagerProcess, username: str, password: str) -> mqtt.Client:
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"{username}-prying")
+def _client(manager: ManagerProcess, username: str, password: str) -> MqttClient:
+    client = MqttClient(CallbackAPIVersion.VERSION2, client_id=f"{username}-prying")
     client.username_pw_set(username, password)
     client.connect("127.0.0.1", int(manager.mqtt.rpartition(":")[2]))
     return client

@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from schemas.keys import AgentKeys
 from schemas.message_codes import from_base64url
 from schemas.topics import PREFIX
+from tests.support.mqtt_client import MqttClient
 from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.waiting import eventually
 
@@ -104,7 +104,7 @@ def _join_and_report(manager: ManagerProcess) -> None:
 def _say_nothing(manager: ManagerProcess, guard: GuardProcess) -> None:
     """Publish a heartbeat that is none, with the guard's own credential."""
     secret = from_base64url(json.loads((guard.data / "identity.json").read_text())["secret"])
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, "says-nothing")
+    client = MqttClient(CallbackAPIVersion.VERSION2, "says-nothing")
     client.username_pw_set(guard.agent_id(), AgentKeys.derive(secret).mqtt_password)
     client.connect("127.0.0.1", int(manager.mqtt.rpartition(":")[2]))
     client.loop_start()

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
 from manager.broker.embedded_broker import EmbeddedBroker
@@ -18,6 +17,7 @@ from manager.provisioning.plugin_commands import delete_client
 from manager.provisioning.roles import CONTROL
 from manager.storage.location import location_record
 from tests.support.engine import Bench
+from tests.support.mqtt_client import MqttClient
 from tests.support.production_mosquitto import ProductionMosquitto
 from tests.support.simulated import SimulatedAgent
 
@@ -141,7 +141,7 @@ def _mosquitto(data: Path, directory: Path, queue_bytes: int | None) -> Iterator
 
 def _remove_at(broker: ProductionMosquitto, removed: SimulatedAgent) -> None:
     """Say what the manager says of a removed agent, and wait until the broker has it."""
-    client = Client(CallbackAPIVersion.VERSION2, "remover")
+    client = MqttClient(CallbackAPIVersion.VERSION2, "remover")
     client.username_pw_set(*broker.credential("manager"))
     client.connect("127.0.0.1", broker.port)
     client.loop_start()

@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import paho.mqtt.client as mqtt
 import psutil
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
@@ -17,6 +16,7 @@ from schemas import topics
 from schemas.limits import MIB, THREAT_LIMIT
 from tests.integration.broker.broker_clients import RawClient
 from tests.support.enrolled import Sender, enroll
+from tests.support.mqtt_client import MqttClient
 from tests.support.processes import ManagerProcess
 from tests.support.production_mosquitto import ProductionMosquitto
 from tests.support.waiting import eventually
@@ -36,7 +36,7 @@ class Agent:
         self.sender = sender
         self.told: dict[str, list[str]] = {"stored": [], "deferred": []}
         self._subscribed = threading.Event()
-        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, f"{sender.agent_id}-{'1' * 32}")
+        self.client = MqttClient(CallbackAPIVersion.VERSION2, f"{sender.agent_id}-{'1' * 32}")
         self.client.username_pw_set(sender.agent_id, sender.password)
         self.client.on_connect = lambda client, *_: client.subscribe(topics.RECEIPTS.address(sender.agent_id), 1)
         self.client.on_subscribe = lambda *_: self._subscribed.set()

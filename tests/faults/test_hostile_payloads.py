@@ -4,7 +4,6 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
@@ -15,6 +14,7 @@ from schemas.keys import EnrollmentToken
 from schemas.topics import TABLE, Role
 from tests.support.engine import Bench
 from tests.support.mosquitto import Mosquitto
+from tests.support.mqtt_client import MqttClient
 from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.simulated import SimulatedAgent
 from tests.support.waiting import eventually
@@ -117,7 +117,7 @@ def test_thousands_of_bad_payloads_change_nothing(bench: Bench) -> None:
 def test_thousands_of_bad_payloads_through_a_broker_change_nothing(tmp_path: Path) -> None:
     """The same through a real broker that lets anybody publish: the manager stays up and a good message is stored."""
     with Mosquitto() as broker, ManagerProcess(tmp_path, broker.url) as manager:
-        client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        client = MqttClient(CallbackAPIVersion.VERSION2)
         client.max_inflight_messages_set(500)
         client.connect("127.0.0.1", broker.port)
         client.loop_start()

@@ -16,10 +16,14 @@ def pytest_configure(config: pytest.Config) -> None:
     is_ci = bool(os.environ.get("CI"))
     _everything[0] = is_ci or bool(config.getoption("--long"))
     # A machine that is busy draws examples slowly: that says nothing about a strategy.
-    settings.register_profile(
-        "default", deadline=None, max_examples=examples(_USUAL), suppress_health_check=[HealthCheck.too_slow]
-    )
-    settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
+    for name in ("default", "ci"):
+        settings.register_profile(
+            name,
+            settings.get_profile(name),
+            deadline=None,
+            max_examples=examples(_USUAL),
+            suppress_health_check=[HealthCheck.too_slow],
+        )
     settings.load_profile("ci" if is_ci else "default")
 
 

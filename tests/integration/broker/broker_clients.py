@@ -9,6 +9,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.integration.broker.broker_rules import PASSWORD
+from tests.support.mqtt_client import MqttClient
 
 WAIT = 60.0
 """Seconds in which what must come has come, on a loaded machine too."""
@@ -35,7 +36,7 @@ class PahoClient:
         self.session_present = False
         self.name = client_id
         self._port = port
-        self.paho = Client(
+        self.paho = MqttClient(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             clean_session=clean,

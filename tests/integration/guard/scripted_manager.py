@@ -24,6 +24,7 @@ from schemas.succession import Succession, signed_link
 from schemas.threats import Receipt, ThreatReport, ThreatReportBatch
 from schemas.topics import Topic
 from tests.support import waiting
+from tests.support.mqtt_client import MqttClient
 
 PATIENCE = 60.0
 
@@ -64,7 +65,7 @@ class ScriptedManager:
 
     def __post_init__(self) -> None:
         self.token = EnrollmentToken.new(self.keyring.sign_public)
-        self._client = Client(CallbackAPIVersion.VERSION2, client_id="scripted-manager", clean_session=False)
+        self._client = MqttClient(CallbackAPIVersion.VERSION2, client_id="scripted-manager", clean_session=False)
         self._client.on_message = self._on_message
         self._listening = threading.Event()
         self._client.on_connect = lambda *_: self._subscribe()

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
 from manager.domain.ingest.topics import ALL, Filters
@@ -18,6 +17,7 @@ from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.broker_link import BrokerLink, LinkSettings
 from manager.runtime import clock
 from schemas import topics
+from tests.support.mqtt_client import MqttClient
 
 AGENT = "ag-0123456789abcdef"
 THREATS = topics.THREATS.address(AGENT)
@@ -124,7 +124,7 @@ class Peer:
     def __init__(self, port: int) -> None:
         self.heard: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
         self._subscribed: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._client = Client(CallbackAPIVersion.VERSION2)
+        self._client = MqttClient(CallbackAPIVersion.VERSION2)
         self._client.on_message = lambda _client, _data, message: self.heard.put(
             (message.topic, bytes(message.payload))
         )

@@ -1,11 +1,13 @@
 """The probe of a broker before the manager connects: a broker that is slow or gone is none that lacks something."""
 
 import contextlib
+import gc
 import socket
 import threading
 from types import TracebackType
 from typing import Self
 
+import psutil
 import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
@@ -17,6 +19,7 @@ from schemas.model import utc
 from schemas.presence import ManagerPresence
 from schemas.topics import MANAGER_PRESENCE
 from tests.support.mosquitto import Mosquitto
+from tests.support.mqtt_client import MqttClient
 from tests.support.other_brokers import Nats
 from tests.support.tcp_proxy import TcpProxy
 
@@ -160,7 +163,7 @@ def test_a_manager_that_has_just_answered_is_asked_again(mosquitto: Mosquitto) -
             if len(asked) > 1:
                 client.publish(TOPIC, other.body(), qos=1, retain=True)
 
-    online = Client(CallbackAPIVersion.VERSION2)
+    online = MqttClient(CallbackAPIVersion.VERSION2)
     online.on_message = answer
     online.connect("127.0.0.1", mosquitto.port)
     online.loop_start()
@@ -174,6 +177,20 @@ def test_a_manager_that_has_just_answered_is_asked_again(mosquitto: Mosquitto) -
     finally:
         online.disconnect()
         online.loop_stop()
+
+
+@pytest.mark.mosquitto
+def test_a_probe_closes_its_sockets(mosquitto: Mosquitto) -> None:
+    """Itself, once it is over: the garbage collector is not needed for it."""
+    address = BrokerAddress("127.0.0.1", mosquitto.port)
+    gc.collect()
+    gc.disable()
+    try:
+        before = psutil.Process().num_fds()
+        assert obstacle(address) is None
+        assert psutil.Process().num_fds() == before
+    finally:
+        gc.enable()
 
 
 @pytest.mark.nats

@@ -20,6 +20,6 @@ def test_a_broker_that_stands_still_is_said_to_answer_no_handshake() -> None:
         address = BrokerAddress("127.0.0.1", suspended.getsockname()[1], tls=True)
         attempt = ConnectAttempt(client, address, 60, ended.set)
         assert ended.wait(60)
-        client.close_socket()
+        client.close_sockets()
     assert attempt.error == "it neither takes a connection nor answers its TLS handshake within 0.2 s"
     gc.collect()

@@ -201,7 +201,7 @@ def test_no_reason_names_a_variable() -> None:
         bench.until(lambda: bench.door._client is not None)
         client = bench.door._client
         assert client is not None
-        client.close_socket()
+        client.close_sockets()
         bench.door.publish(Publication(topics.MANAGER_KEYS.address(), b"{}"))
         bench.until(lambda: bench.door.last_error)
         assert bench.door.last_error == "the connection to the broker is closed"

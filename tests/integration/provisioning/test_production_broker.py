@@ -16,6 +16,7 @@ from manager.tls.client_context import client_context
 from manager.tls.directory import AUTHORITY, TlsDirectory
 from schemas import topics
 from tests.support.engine import Bench
+from tests.support.mqtt_client import MqttClient
 from tests.support.production_mosquitto import ProductionMosquitto
 from tests.support.simulated import SimulatedAgent
 from tests.support.waiting import eventually
@@ -40,7 +41,9 @@ class Secured:
     ) -> tuple[Client, "queue.Queue[Any]"]:
         """Return a connected client, the agent's unless another login is given, and what it hears."""
         arrived: queue.Queue[Any] = queue.Queue()
-        client = Client(CallbackAPIVersion.VERSION2, client_id, transport=transport, reconnect_on_failure=False, **how)
+        client = MqttClient(
+            CallbackAPIVersion.VERSION2, client_id, transport=transport, reconnect_on_failure=False, **how
+        )
         client.username_pw_set(*(login or (self.agent.agent_id, self.agent.keys.mqtt_password)))
         client.tls_set_context(client_context(TlsDirectory(self.broker.data).certificate(AUTHORITY), None))
         client.on_connect = lambda _client, _data, _flags, code, _properties: arrived.put(code.value)
