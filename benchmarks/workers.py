@@ -2,9 +2,9 @@
 
 Run as ``python -m benchmarks.workers [--rate N] [--seconds S] [--rounds R] [--quick] [-o json]``. Simulated agents
 report at a fixed rate; one worker and two take turns on one leader, one PostgreSQL and one Mosquitto. The use without
-reports is measured before each turn and left out. `worker` is for each report of the fleet, of which the leader takes
-a share, too; `worker, of its own` is for each report that the workers store. Locks that sessions wait for are sampled
-from `pg_stat_activity`. Heartbeats of 100,000 agents are handed over to an engine in this process.
+reports is measured before each turn, once it falls no more, and left out. `worker` is for each report of the fleet, of
+which the leader takes a share, too; `worker, of its own` is for each report that the workers store. Locks that sessions
+wait for are sampled from `pg_stat_activity`. Heartbeats of 100,000 agents are handed over to an engine in this process.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -56,6 +57,10 @@ _AGENTS = 50
 _MILLION = 1_000_000
 _IDLE = 4.0
 """Seconds for which the use without reports is measured."""
+
+_STILL = 0.9
+_MOST_WAITS = 10
+"""It is measured again while it is less than 0.9 of that before, at most so many times."""
 
 _SAMPLE_EVERY = 0.005
 _KINDS = ("worker", "leader", "postgresql")
@@ -211,13 +216,11 @@ def _turn(group: Group, count: int, threats: int, rate: int) -> dict[str, float]
     """Return the figures of one turn: microseconds of CPU, counts, and the seconds to receipts."""
     group.use(count)
     group.report(_AGENTS, rate, seed=count)  # registers the agents, and warms up
-    start = time.monotonic(), group.used(count)
-    time.sleep(_IDLE)
+    idle = _use_at_rest(lambda: group.used(count))
     before, counted = (time.monotonic(), group.used(count)), group.counted(count)
     to_receipt = group.report(threats, rate, seed=count)
     after = time.monotonic(), group.used(count)
     counted = group.counted(count) - counted
-    idle = {kind: (used - start[1][kind]) / (before[0] - start[0]) for kind, used in before[1].items()}
     lasted = after[0] - before[0]
     used = {kind: (used - before[1][kind] - idle[kind] * lasted) * 1e6 for kind, used in after[1].items()}
     stored = counted["threats_stored"]
@@ -229,6 +232,25 @@ def _turn(group: Group, count: int, threats: int, rate: int) -> dict[str, float]
         "reports in a batch": stored / counted["batches"],
         **{f"seconds to receipt, {share} %": value for share, value in to_receipt.items()},
     }
+
+
+def _use_at_rest(used: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Return the CPU seconds a second without reports, once it falls no more: what has just started has work left."""
+    found, falls = _use(used), True
+    for _ in range(_MOST_WAITS):
+        if not falls:
+            break
+        previous, found = found, _use(used)
+        falls = sum(found.values()) < _STILL * sum(previous.values())
+    return found
+
+
+def _use(used: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Return the CPU seconds a second of the next `_IDLE` seconds, by kind of process."""
+    began, before = time.monotonic(), used()
+    time.sleep(_IDLE)
+    after, lasted = used(), time.monotonic() - began
+    return {kind: (after[kind] - before[kind]) / lasted for kind in after}
 
 
 def _rounded(figures: dict[str, float]) -> dict[str, float]:
