@@ -183,6 +183,10 @@ def _is_source_in_order(source: FastSource) -> bool:
     return source.state in _STATES and (source.last_stamp is None or is_plain_time(source.last_stamp))
 
 
-@lru_cache(1024)  # a fleet has few policies
 def _is_digest(text: str) -> bool:
-    return len(text) == _DIGEST_LENGTH and _find_other_than_hex(text) is None
+    return len(text) == _DIGEST_LENGTH and _is_hexadecimal(text)
+
+
+@lru_cache(1024)  # a fleet has few policies
+def _is_hexadecimal(text: str) -> bool:
+    return _find_other_than_hex(text) is None

@@ -18,10 +18,10 @@ from manager.domain.agents.agent import (
     Reason,
     State,
     Vitals,
-    shared_percentage,
 )
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.agents.condition import Condition, EnforcedMeasures
+from manager.domain.agents.shared_values import remembering, shared_percentage
 from manager.domain.agents.tokens import Token
 
 _NONCE = 12
@@ -187,9 +187,11 @@ def vitals_row(agent: Agent) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-@lru_cache(1024)
-def _texts(column: str) -> tuple[str, ...]:
+def _parsed_texts(column: str) -> tuple[str, ...]:
     return tuple(json.loads(column)) if column != "[]" else ()
+
+
+_texts = remembering(_parsed_texts, len, 1024)
 
 
 @lru_cache(16)
@@ -197,7 +199,7 @@ def _set(column: str) -> frozenset[Any]:
     return frozenset(_texts(column))
 
 
-_measures = lru_cache(1024)(EnforcedMeasures.of_json)
+_measures = remembering(EnforcedMeasures.of_json, len, 1024, longest=1024)
 
 
 _PROOF_KEY = 32

@@ -7,7 +7,6 @@ Python's collector of cyclic garbage needs in each object (`gc=False`).
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from hmac import compare_digest
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from msgspec.structs import replace
 
 from manager.domain.agents.clock_offset import ClockOffset, Untimely
 from manager.domain.agents.condition import Condition
+from manager.domain.agents.shared_values import sharing
 from schemas.keys import AgentKeys
 
 
@@ -61,9 +61,12 @@ class Traits(Struct, frozen=True, gc=False):
     """The site that the agent states itself; it chooses nothing."""
 
 
-@lru_cache(4096)
-def _shared_traits(traits: Traits) -> Traits:
-    return traits
+def _length_of_traits(traits: Traits) -> int:
+    chosen = traits.os, traits.arch, traits.version, traits.site or "", traits.reported_site or ""
+    return sum(map(len, (*chosen, *traits.tags, *traits.reported_tags)))
+
+
+_shared_traits = sharing(_length_of_traits)
 
 
 class Host(Struct, frozen=True, gc=False):
@@ -205,15 +208,6 @@ STAMP_IN_STORE = RegistrationStamp(0.0, b"", b"")
 """Stands for a stamp that is in the store and not in memory; it is read before the registry looks at it."""
 
 
-_SHARED_PERCENTAGES = 4096
-
-
-@lru_cache(_SHARED_PERCENTAGES)
-def shared_percentage(value: float | None) -> float | None:
-    """Return an equal value, of which the fleet has one object: percentages have one decimal place."""
-    return value
-
-
 LARGEST_COUNT = 2**53 - 1
 """The maximum count of the wire contract, which every JSON parser reads exactly."""
 
@@ -255,9 +249,11 @@ class StatedPolicy(Struct, frozen=True, gc=False):
         return _shared_statement(self)
 
 
-@lru_cache(4096)
-def _shared_statement(stated: StatedPolicy) -> StatedPolicy:
-    return stated
+def _length_of_statement(stated: StatedPolicy) -> int:
+    return len(stated.digest or "") + len(stated.error or "")
+
+
+_shared_statement = sharing(_length_of_statement)
 
 
 class InForce(Struct, gc=False):

@@ -1,9 +1,8 @@
 """Condition of an agent by its own statement: health, sources, mode on trial, and measures that its host enforces."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from manager.domain.agents.shared_values import remembering, sharing
 from schemas.decoding import decode
 from schemas.fast_heartbeats import AnyEnforced, AnySource, FastEnforced
 from schemas.limits import MESSAGE_LIMIT
@@ -74,11 +74,6 @@ class EnforcedMeasures(NamedTuple):
         return json.dumps(self.record(), separators=(",", ":"), ensure_ascii=False)
 
 
-@lru_cache(4096)
-def _of_fast(stated: FastEnforced) -> EnforcedMeasures:
-    return _measures(stated)
-
-
 def _measures(stated: AnyEnforced) -> EnforcedMeasures:
     reasons = tuple(UnenforcedMeasure(each.value, each.reason) for each in stated.reasons)
     numbers = (stated.policy_version, stated.blocklist_sequence)
@@ -86,9 +81,12 @@ def _measures(stated: AnyEnforced) -> EnforcedMeasures:
     return _shared(EnforcedMeasures(*numbers, *counts, reasons))
 
 
-@lru_cache(4096)
-def _shared(measures: EnforcedMeasures) -> EnforcedMeasures:
-    return measures
+def _length_of(measures: EnforcedMeasures | FastEnforced) -> int:
+    return sum([len(each.value) + len(each.reason) for each in measures.reasons]) if measures.reasons else 0
+
+
+_of_fast = remembering(_measures, _length_of)
+_shared: Callable[[EnforcedMeasures], EnforcedMeasures] = sharing(_length_of)
 
 
 class Condition(Struct, frozen=True, gc=False):
@@ -141,7 +139,7 @@ class Condition(Struct, frozen=True, gc=False):
         now = 0 if enforced is None else enforced.ineffective
         measures = None if enforced is None else EnforcedMeasures.of(enforced)
         untold = max(0, now - before + self.ineffective_untold)
-        if measures is self.enforced and untold == self.ineffective_untold:
+        if measures == self.enforced and untold == self.ineffective_untold:
             return self
         return self.changed(enforced=measures, ineffective_untold=untold)
 
@@ -150,9 +148,11 @@ class Condition(Struct, frozen=True, gc=False):
         return self.enforcement in _ENFORCING and self.enforced is not None
 
 
-@lru_cache(4096)
-def _shared_condition(condition: Condition) -> Condition:
-    return condition
+def _length_of_condition(condition: Condition) -> int:
+    return 0 if condition.enforced is None else _length_of(condition.enforced)
+
+
+_shared_condition = sharing(_length_of_condition)
 
 
 def changes_between(

@@ -5,7 +5,8 @@ from typing import Any
 
 import structlog
 
-from manager.domain.agents.agent import Agent, lasting_values, shared_percentage
+from manager.domain.agents.agent import Agent, lasting_values
+from manager.domain.agents.shared_values import shared_percentage
 from manager.domain.ingest.topics import WORKER_LIFE
 from manager.domain.instant import Instant
 from manager.engine.commands import http_agents, signing_keys

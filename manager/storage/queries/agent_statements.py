@@ -1,11 +1,11 @@
 """Agents' statements: the policy and blocklist that each has accepted, and those that its host enforces."""
 
-from functools import lru_cache
 from operator import itemgetter
 from typing import NamedTuple
 
 from manager.domain.agents.agent import Door
 from manager.domain.agents.condition import Condition, EnforcedMeasures, unenforced_values
+from manager.domain.agents.shared_values import remembering
 from manager.storage.queries.reader import Record
 from schemas.presence import Mode, PolicyState
 
@@ -54,8 +54,7 @@ def stating_agent(row: Record) -> StatingAgent:
     return StatingAgent(row["agent_id"], row["hostname"], *_statement(*_stated(row)))
 
 
-@lru_cache(1024)
-def _statement(  # noqa: PLR0917 -- the columns of `_STATED`
+def _read_statement(  # noqa: PLR0917 -- the columns of `_STATED`
     policy_version: int,
     policy_state: str | None,
     sequence: int,
@@ -76,6 +75,13 @@ def _statement(  # noqa: PLR0917 -- the columns of `_STATED`
     return _Statement(
         policy, sequence, enforced_policy, enforced_sequence, reasons, _implied(enforcement, mode, stated)
     )
+
+
+def _length_of_columns(*columns: object) -> int:
+    return sum(len(each) for each in columns if isinstance(each, str))
+
+
+_statement = remembering(_read_statement, _length_of_columns, 1024, longest=1024)
 
 
 def _implied(enforcement: str | None, mode: str | None, stated: EnforcedMeasures | None) -> str:
