@@ -18,13 +18,13 @@ class SshdLog:
         self._port = 40_000
         path.touch(mode=0o600)
 
-    def failed_logins(self, address: str, count: int, user: str = "root") -> None:
-        """Append lines of failed password logins from one address."""
+    def failed_logins(self, address: str, count: int) -> None:
+        """Append lines of failed password logins as root from one address."""
         with self.path.open("a", encoding="utf-8") as log:
             for _ in range(count):
                 self._port += 1
                 stamp = datetime.now().astimezone().isoformat()
                 log.write(
                     f"{stamp} {self._hostname} sshd[{self._port}]: "
-                    f"Failed password for {user} from {address} port {self._port} ssh2\n"
+                    f"Failed password for root from {address} port {self._port} ssh2\n"
                 )

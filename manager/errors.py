@@ -39,10 +39,6 @@ class Invalid(ManagerError):  # noqa: N818 -- the word that HTTP has for it
     """A command is malformed; the text names the field."""
 
 
-class BrokerUnavailable(ManagerError):  # noqa: N818 -- a state, not a mistake
-    """The broker cannot be reached or refuses the manager."""
-
-
 class LeaderNeeded(ManagerError):  # noqa: N818 -- a state, not a mistake
     """An ingest worker cannot serve a request, of which nothing was stored; the manager that leads can.
 

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct, field
 
 from schemas.identifiers import is_threat_id
 from schemas.model import is_plain_time
-from schemas.threats import ResponseTaken, Severity, Threat, ThreatReport
+from schemas.threats import Severity, ThreatReport
 
 _LARGEST_COUNT = 2**53 - 1
 _Word = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -66,8 +66,6 @@ class FastReport(Struct, rename="camel", forbid_unknown_fields=True, frozen=True
         return datetime.fromisoformat(self.stamp)
 
 
-AnyThreat = Threat | FastThreat
-AnyResponse = str | ResponseTaken | FastResponse | None
 AnyReport = ThreatReport | FastReport
 """A decoded threat report, whichever decoder made it."""
 

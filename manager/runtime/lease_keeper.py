@@ -56,7 +56,6 @@ class LeaseKeeper:
         times: the times of the lease.
         is_candidate: whether it takes the lease; an ingest process never does.
         hold_off: seconds for which it leaves a free lease to others, after it has stepped down, until another had it.
-        on_change: called in the keeper's thread when the leadership begins or ends.
     """
 
     def __init__(
@@ -68,7 +67,6 @@ class LeaseKeeper:
         times: LeaseTimes | None = None,
         is_candidate: bool = True,
         hold_off: float = 0.0,
-        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._table = table
         self._member = member
@@ -77,7 +75,6 @@ class LeaseKeeper:
         self._watch = LeaseWatch(self._times)
         self._is_candidate = is_candidate
         self._hold_off_until = clock() + hold_off
-        self._on_change = on_change
         self._next_read = self._next_announcement = 0.0
         self._problem: str | None = None
         self._worked_at: float | None = None
@@ -198,7 +195,7 @@ class LeaseKeeper:
             if row is None:
                 tenure.end("another manager took the lease, or the database has another history")
                 log.warning("leadership_lost", epoch=tenure.epoch, reason=tenure.ended)
-                self._tell()
+                self.changed.set()
                 return True
             tenure.renewed(row, now)
             self._announce(LEADER)
@@ -236,7 +233,7 @@ class LeaseKeeper:
         log.error("schema_outgrown", needs=oldest, knows=knows)
         if self.tenure is not None:
             self.tenure.end(self.outdated)
-            self._tell()
+            self.changed.set()
 
     def _announce(self, role: str) -> None:
         self._member = replace(self._member, role=role)
@@ -258,8 +255,4 @@ class LeaseKeeper:
         log.info("leadership_begins", epoch=row.epoch)
         self._announce(LEADER)
         self._read()
-        self._tell()
-
-    def _tell(self) -> None:
         self.changed.set()
-        self._on_change()

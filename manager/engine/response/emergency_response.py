@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
-from manager.domain.correlation import IncidentChange
+from manager.domain.correlation import IncidentChange, Indicator
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.domain.response import EmergencyEntry, Response, ResponseChanges, ResponseState
@@ -32,7 +32,7 @@ def record_evidence(context: Context, received: ReceivedReport) -> None:
 
 
 def react(context: Context, change: IncidentChange) -> None:
-    """Apply the responder's response_changes to a change of an incident."""
+    """Have the responder react to a change of an incident, and record the changes of responses that follow."""
     now, responder = context.batch.now.wall, context.fleet.responder
     if change.is_further_report and not responder.responses.is_closed(change.incident.id):
         return
@@ -59,7 +59,7 @@ def tick(context: Context, now: Instant) -> None:
 def apply(
     context: Context, response_changes: ResponseChanges, reported_at: float | None = None, *, extends: bool = False
 ) -> None:
-    """Record a response_changes in the batch: responses, entries, policies and blocklist changes.
+    """Record changes of responses in the batch: responses, entries, policies and blocklist changes.
 
     Args:
         context: the batch that is decided.
@@ -70,7 +70,10 @@ def apply(
     if not response_changes:
         return
     changes = context.batch.changes
+    indicators = _indicators(context, response_changes)
     for response in response_changes.responses:
+        about = indicators.get(response.incident_id)
+        organization_id = None if about is None else about.organization_id
         changes.responses[response.incident_id] = response
         context.fleet.counters[f"responses_{response.state}"] += 1
         context.batch.event(
@@ -80,11 +83,11 @@ def apply(
                 "state": response.state,
                 "reason": response.reason,
                 "organizationWide": response.organization_wide,
-                **_about(context, response_changes, response.incident_id),
+                **({} if about is None else {"kind": about.kind, "value": about.value}),
             },
-            organization_id=_organization_of(context, response_changes, response.incident_id),
+            organization_id=organization_id,
         )
-        _announce_approval(context, response, _organization_of(context, response_changes, response.incident_id))
+        _announce_approval(context, response, organization_id)
         if response.state in {ResponseState.UNDONE, ResponseState.REFUSED}:
             context.fleet.acceptance.stop(response.incident_id)
             context.fleet.immunity.stop(response.incident_id)
@@ -202,23 +205,13 @@ def _announce_approval(context: Context, response: Response, organization_id: st
     )
 
 
-def _about(context: Context, response_changes: ResponseChanges, incident_id: str) -> dict[str, str]:
-    """Return the kind and value of an incident that the batch or the decision changes; nothing if neither has it."""
-    incident = context.batch.changes.incidents.get(incident_id)
-    if incident is not None:
-        return {"kind": incident.kind, "value": incident.value}
-    entries = (*response_changes.added, *response_changes.removed)
-    found = next((each.subject.indicator() for each in entries if each.incident_id == incident_id), None)
-    return {} if found is None else {"kind": found.kind, "value": found.value}
-
-
-def _organization_of(context: Context, response_changes: ResponseChanges, incident_id: str) -> str | None:
-    """Return the organization of an incident that the batch or the decision changes; None if neither has it."""
-    incident = context.batch.changes.incidents.get(incident_id)
-    if incident is not None:
-        return incident.organization_id
-    entries = (*response_changes.added, *response_changes.removed)
-    return next((each.subject.organization_id for each in entries if each.incident_id == incident_id), None)
+def _indicators(context: Context, response_changes: ResponseChanges) -> dict[str, Indicator]:
+    """Return the indicators of the incidents whose responses change, as far as batch or entries name them."""
+    entries = (*response_changes.removed, *response_changes.added)
+    incidents = context.batch.changes.incidents
+    ids = {response.incident_id for response in response_changes.responses}
+    named = {each.incident_id: each.subject.indicator() for each in entries if each.incident_id in ids}
+    return named | {each: incidents[each].indicator for each in ids if each in incidents}
 
 
 def _move_entries(changes: Changes, moved: list[EmergencyEntry]) -> None:

@@ -11,6 +11,7 @@ from manager.domain.notifications.judgement.quiet_hours import QuietHours
 _MINUTE = 60.0
 _HOUR = 3600.0
 _MOST_QUIET = 8
+_MOST_INCIDENTS = 1000
 
 
 class GroupRule(NamedTuple):
@@ -91,10 +92,10 @@ class Thread:
         if quiet not in self.quiet:
             self.quiet = [*self.quiet, quiet][-_MOST_QUIET:]
 
-    def note_incident(self, incident_id: object, most: int = 1000) -> None:
+    def note_incident(self, incident_id: object) -> None:
         """Take over the incident that an event named."""
         if isinstance(incident_id, str) and incident_id not in self.incidents:
-            self.incidents = [*self.incidents, incident_id][-most:]
+            self.incidents = [*self.incidents, incident_id][-_MOST_INCIDENTS:]
 
     def next_at(self, ready: float, now: float) -> float:
         """Return when the next message may be sent, if there is something to tell from `ready` on; not before `now`.
