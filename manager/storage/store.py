@@ -13,6 +13,7 @@ from manager.domain.policies.fleet_policies import Revision
 from manager.engine.batch import Changes
 from manager.engine.ports import CommitWork, Pruned, PruneOrder, Snapshot, StoreSizes, WaitingReports
 from manager.errors import StoreRejected, StoreUnavailable
+from manager.storage.agent_figures import AgentFigures
 from manager.storage.archive import StoredArchive
 from manager.storage.backends import Fence, backend_for
 from manager.storage.events import EVENTS_KEPT, StoredEvents
@@ -100,6 +101,8 @@ class PeeweeStore:
         )
         self._notifications = StoredNotifications(statements)
         self._events = StoredEvents(statements, events_kept)
+        self.agent_figures = AgentFigures(statements)
+        """Running counts of the agents."""
         self._begun: ExitStack | None = None
         self._commit_work: CommitWork | None = None
         self.sealed: SealedValues | None = None
@@ -123,7 +126,9 @@ class PeeweeStore:
         """
         self._hand_over.reload()
         with self.health.errors("be read"), self.health.content("meta"):
-            return self._loader.load(warm)
+            snapshot = self._loader.load(warm)
+            self.agent_figures.load()
+            return snapshot
 
     def meta(self, key: str) -> str | None:
         """Return a single value that survives a restart."""
@@ -192,26 +197,17 @@ class PeeweeStore:
         """
         transaction, self._begun = self._begun, None
         numbered = self._events.numbered(changes.events)
-        is_committed = False
         try:
             with numbered, self.health.commit_errors(), self._committed(transaction, len(changes.threats)):
-                self.health.require_sound()
-                if transaction is not None and not self._backend.is_in_transaction():
-                    raise StoreUnavailable("the store ended the transaction by itself: an access in it failed")
-                if self._backend.has_committed(changes):
-                    self._events.recall(len(changes.events))
-                    self._hand_over.reload()
-                else:
-                    new, last = self._write(changes)
-                    self._projections.advance(changes.threats, new, last, self._hand_over.up_to)
-                    self._backend.announce(changes)
-                    self._backend.mark(changes)
-            is_committed = True
-        finally:
-            if not is_committed:
-                self._organizations.clear()
-                self._projections.forget_recent()
-            self._hand_over.end(is_committed=is_committed)
+                self._write_once(changes, has_begun=transaction is not None)
+        except BaseException as error:
+            self._organizations.clear()
+            self._projections.forget_recent()
+            self._hand_over.end(is_committed=False)
+            self.agent_figures.after_failure(is_rolled_back=isinstance(error, StoreRejected))
+            raise
+        self._hand_over.end(is_committed=True)
+        self.agent_figures.after_commit()
         _forget_stored(changes)
         self._backend.after_commit()
 
@@ -253,6 +249,22 @@ class PeeweeStore:
     def close(self) -> None:
         """Close the database."""
         self._backend.close()
+
+    def _write_once(self, changes: Changes, *, has_begun: bool) -> None:
+        """Write all rows and what follows them, unless an earlier commit of the same changes took place."""
+        self.health.require_sound()
+        if has_begun and not self._backend.is_in_transaction():
+            raise StoreUnavailable("the store ended the transaction by itself: an access in it failed")
+        if self._backend.has_committed(changes):
+            self._events.recall(len(changes.events))
+            self._hand_over.reload()
+            return
+        with self.agent_figures.follow(changes):
+            new, last = self._write(changes)
+        self._projections.advance(changes.threats, new, last, self._hand_over.up_to)
+        self._backend.announce(changes)
+        self._backend.mark(changes)
+        self.agent_figures.before_commit()
 
     def _write(self, changes: Changes) -> tuple[int, int]:
         """Write all rows: first removals, which free hostnames for new agents; then referenced rows before others.

@@ -50,6 +50,8 @@ from manager.engine.commands.requests import (
     WorkOnIncident,
 )
 from manager.errors import ManagerError, StoreRejected, StoreUnavailable
+from manager.storage.agent_figures import ALL_AGENTS, AgentCounts
+from manager.storage.statements import Statements
 from schemas import topics
 from schemas.decoding import decode
 from schemas.http_agents import HttpHeartbeat
@@ -383,6 +385,13 @@ class EngineHistory(RuleBasedStateMachine):
         """No report has two rows."""
         rows = self.bench.rows("SELECT count(*) FROM threat GROUP BY agent_number, threat_id HAVING count(*) > 1")
         assert rows == []
+
+    @invariant()
+    def counted_agents(self) -> None:
+        """The running counts of agents are those of the stored agents."""
+        known = self.bench.store.agent_figures.known
+        assert known in (None, AgentCounts.of_values(*Statements(self.bench.database).values(ALL_AGENTS)))
+        assert known is not None or self.injected
 
     def _is_decided(self, key: tuple[str, str]) -> bool:
         """Return whether an acknowledged report is stored, refused, deferred, or from an agent that was unknown."""

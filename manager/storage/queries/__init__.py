@@ -7,6 +7,7 @@ from peewee import Database
 from manager.domain.policies.fleet_policies import Scope
 from manager.engine.events import StoredEvent
 from manager.engine.notifications import NotificationRow, StoredCursor, ToldEvent
+from manager.storage.agent_figures import AgentFigures
 from manager.storage.health import StoreHealth
 from manager.storage.queries import (
     agents,
@@ -37,14 +38,18 @@ class StoreQueries:
     Args:
         database: opened by `manager.storage.connection.open_reader`.
         health: records damage that a query finds.
+        figures: the running counts of the store's writer in this process; None to count for each answer.
 
     Raises:
         StoreUnavailable: by any query, if the database cannot be read.
         Invalid: by any list, if the cursor was not returned by a list.
     """
 
-    def __init__(self, database: Database, health: StoreHealth | None = None) -> None:
+    def __init__(
+        self, database: Database, health: StoreHealth | None = None, figures: AgentFigures | None = None
+    ) -> None:
         self._reader = Reader(database, health)
+        self._figures = figures
 
     def agents(
         self,
@@ -105,7 +110,7 @@ class StoreQueries:
 
     def overview(self, now: float, organizations: Organizations = None) -> Record:
         """Return the fleet overview; `now` is in seconds since 1970."""
-        return overview.overview(self._reader, now, organizations)
+        return overview.overview(self._reader, now, organizations, self._figures)
 
     def situation(self, now: float, organizations: Organizations = None) -> Record:
         """Return who may have got in, whom blocks hurt, the approvals that wait, the agents that are not seen."""

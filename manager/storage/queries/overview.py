@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 from peewee import Case
 
 from manager.domain.agents.agent import State
+from manager.storage.agent_figures import ALL_AGENTS, AgentCounts, AgentFigures
 from manager.storage.projections import threat_statistics
 from manager.storage.queries import agents, incidents, policies, summary
 from manager.storage.queries.reader import Reader, Record, json_list, moment
@@ -27,33 +28,42 @@ class _Figures(NamedTuple):
 
     states: Mapping[str, int]
     systems: Mapping[str, int]
+    agents_with_current_policy: int
     day: _Kinds
     week: _Kinds
     attackers: int
     affected_agents: int
     open_incidents: int
     revision: int
-    agents_with_current_policy: int
     most_urgent: str
 
 
 _FLEET_FIGURES = (
-    "agents.count_by_state",
-    "agents.count_by_os",
     "counts.kinds_of_day_and_week",
     "counts.count_fleet_sources",
     "counts.count_fleet_agents",
     "incidents.count_open",
     "policies.fleet_revision",
-    "policies.count_current",
     "agents.most_urgent",
 )
-"""The statements of `_Figures` for the fleet."""
+"""The statements of `_Figures` for the fleet, beside those of its agents' counts."""
 
 
-def overview(reader: Reader, now: float, organizations: Collection[str] | None) -> Record:
-    """Return the counts and lists of the overview, of organizations or of all; `now` is in seconds since 1970."""
-    figures = _of_fleet(reader, now) if organizations is None else _of_organizations(reader, now, organizations)
+def overview(
+    reader: Reader, now: float, organizations: Collection[str] | None, running: AgentFigures | None = None
+) -> Record:
+    """Return the counts and lists of the overview, of organizations or of all.
+
+    Args:
+        reader: reads the store.
+        now: seconds since 1970.
+        organizations: None for all.
+        running: the counts that the store's writer keeps; None where another process writes.
+    """
+    if organizations is None:
+        figures = _of_fleet(reader, now, running)
+    else:
+        figures = _of_organizations(reader, now, organizations)
     states = figures.states
     return {
         "totalAgents": sum(states.values()),
@@ -70,11 +80,14 @@ def overview(reader: Reader, now: float, organizations: Collection[str] | None) 
     }
 
 
-def _of_fleet(reader: Reader, now: float) -> _Figures:
+def _of_fleet(reader: Reader, now: float, running: AgentFigures | None) -> _Figures:
     """Return the figures of all agents, by one statement: after each the thread waits for the interpreter's lock."""
     params = threat_statistics.day_and_week(now) | {"limit": AGENTS_SHOWN}
-    states, systems, kinds, *counts = reader.values(_FLEET_FIGURES, params)
-    return _Figures(json.loads(states), json.loads(systems), *_day_and_week(kinds), *counts)
+    kinds, *counts = reader.values(_FLEET_FIGURES, params)
+    known = None if running is None else running.known  # after the statement: never older than what it found
+    if known is None:
+        known = AgentCounts.of_values(*reader.values(ALL_AGENTS))
+    return _Figures(*known, *_day_and_week(kinds), *counts)
 
 
 def _of_organizations(reader: Reader, now: float, organizations: Collection[str]) -> _Figures:
@@ -89,12 +102,12 @@ def _of_organizations(reader: Reader, now: float, organizations: Collection[str]
     return _Figures(
         states,
         systems,
+        int(current),
         *_day_and_week(kinds),
         threat_statistics.sources(reader, now - DAY, now, organizations, 0).total,
         threat_statistics.agents(reader, now - DAY, now, organizations, 0).total,
         incidents.open_count(reader, organizations),
         policies.revision(reader, organizations),
-        int(current),
         _most_urgent(reader, organizations),
     )
 
