@@ -4,6 +4,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# pytest compiles its plugins' assertions: where nothing may be kept, each of its workers does so anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
