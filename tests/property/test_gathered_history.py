@@ -119,7 +119,7 @@ def _incidents(together: Together, thresholds: CorrelatorSettings, course: Cours
         return sorted((row[1:], sorted(each[1:] for each in members if each[0] == row[0])) for row in found)
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     together=_together,
     thresholds=st.sampled_from([CorrelatorSettings(), CorrelatorSettings(3, 3, 3)]),
@@ -191,7 +191,7 @@ def _answers(bench: Bench, questions: list[Any]) -> list[Any]:
     return answers
 
 
-@settings(max_examples=examples(600), deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(read=st.sampled_from([1, 3, 64]), at_once=st.sampled_from([1, 3, 1000]), spans=_spans, questions=_questions)
 def test_gathered_history_answers_like_the_store(
     bench: Bench, read: int, at_once: int, spans: dict[Indicator, Any], questions: list[Any]

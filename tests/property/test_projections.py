@@ -58,7 +58,7 @@ step = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=examples(60))
+@settings(deadline=None, max_examples=examples(25))
 @given(st.lists(step, max_size=25))
 def test_projections_from_memory_are_those_read_from_the_store(steps: list[tuple[str, Any]]) -> None:
     """After each commit, rollback, move of an agent, pruning and restart both ways have written the same rows."""

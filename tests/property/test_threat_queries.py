@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import product, takewhile
+from itertools import cycle, islice, product, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,7 @@ def test_every_filter_agrees_with_a_plain_list(steps: list[tuple[str, Any]]) -> 
 
 
 def every_filter(bench: Bench, queries: StoreQueries) -> None:
+    limits = islice(cycle((1, 4, 200)), len(bench.ever), None)  # others for the same filters in another history
     for since, severity, type_, organizations, agent in product(
         (None, bench.now - 100, bench.now + 1), (None, "critical"), (None, "x"), ORGANIZATIONS, (None, 1, 3, 9)
     ):
@@ -150,24 +151,23 @@ def every_filter(bench: Bench, queries: StoreQueries) -> None:
             and (organizations is None or AGENTS[row.agent_number] in organizations)
             and agent in {None, row.agent_number}
         ]
-        for limit in (1, 4, 200):
-            found: list[str] = []
-            cursor = None
-            while True:
-                records, cursor = queries.threats(
-                    since=since,
-                    severity=severity,
-                    type_=type_,
-                    organizations=organizations,
-                    agent_id=None if agent is None else f"ag-{agent:016x}",
-                    limit=limit,
-                    cursor=cursor,
-                )
-                assert len(records) <= limit
-                found += [record["id"] for record in records]
-                if cursor is None:
-                    break
-            assert found == expected
+        found: list[str] = []
+        limit, cursor = next(limits), None
+        while True:
+            records, cursor = queries.threats(
+                since=since,
+                severity=severity,
+                type_=type_,
+                organizations=organizations,
+                agent_id=None if agent is None else f"ag-{agent:016x}",
+                limit=limit,
+                cursor=cursor,
+            )
+            assert len(records) <= limit
+            found += [record["id"] for record in records]
+            if cursor is None:
+                break
+        assert found == expected
 
 
 @settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -178,6 +178,7 @@ def test_every_search_agrees_with_a_plain_list(steps: list[tuple[str, Any]]) -> 
 
 
 def every_search(bench: Bench, queries: StoreQueries) -> None:
+    limits = islice(cycle((1, 3, 8, 200)), len(bench.ever), None)
     for source, technique, since, type_, agent in product(
         (None, "192.0.2.1", "192.0.2.9"),
         (None, "T1110", "T1110.001", "T1595"),
@@ -196,23 +197,22 @@ def every_search(bench: Bench, queries: StoreQueries) -> None:
             and type_ in {None, row.type}
             and agent in {None, row.agent_number}
         ]
-        for limit in (1, 3, 200):
-            found: list[str] = []
-            cursor = None
-            while True:
-                records, cursor = queries.threats(
-                    source_ip=source,
-                    technique=technique,
-                    since=since,
-                    type_=type_,
-                    agent_id=None if agent is None else f"ag-{agent:016x}",
-                    limit=limit,
-                    cursor=cursor,
-                )
-                found += [record["id"] for record in records]
-                if cursor is None:
-                    break
-            assert found == expected
+        found: list[str] = []
+        limit, cursor = next(limits), None
+        while True:
+            records, cursor = queries.threats(
+                source_ip=source,
+                technique=technique,
+                since=since,
+                type_=type_,
+                agent_id=None if agent is None else f"ag-{agent:016x}",
+                limit=limit,
+                cursor=cursor,
+            )
+            found += [record["id"] for record in records]
+            if cursor is None:
+                break
+        assert found == expected
 
 
 @settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.too_slow])
