@@ -130,14 +130,13 @@ def create_app(services: Services) -> ASGIApp:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        responses={"default": REFUSAL},
         lifespan=lifespan,
     )
     app.state.services = services
-    for module in _ROUTERS:
-        app.include_router(module.router)
     for route in _routes():
         access_of(route)  # raises for a route that declares no role
+        route.responses = {"default": REFUSAL, **route.responses}
+        app.router.routes.append(route)  # an included router is made anew for each application, at its first request
     add_error_map(app)
     metrics = RequestMetrics(services.registry)
     services.registry.register(EventStreamCollector(services.stream))
