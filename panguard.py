@@ -5,9 +5,10 @@ import resource
 import sys
 from contextlib import suppress
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 _VERSION = "--version"
 
@@ -23,8 +24,21 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+class _Root(TyperGroup):
+    """The root of all commands."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; a refused value is told without the words that pydantic puts before the reason."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as refused:
+            refused.message = refused.message.removeprefix("Value error, ")
+            raise
+
+
 app = typer.Typer(
     name="panguard",
+    cls=_Root,
     help="A fleet manager for security agents that runs on a message broker.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -40,7 +40,7 @@ def test_the_walk_finds_the_commands() -> None:
 
 
 @pytest.mark.parametrize("path", HELPS)
-def test_every_help_has_examples_thatparse(path: str) -> None:
+def test_every_help_has_examples_that_parse(path: str) -> None:
     """Of the command itself, or in a group's help of one of its commands."""
     examples = _examples(HELPS[path]) if path != "panguard fence" else ["panguard fence check-config"]
     assert examples
@@ -105,3 +105,21 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """Of the installed program."""
     assert ROOT.main(["--version"], "panguard", standalone_mode=False) == 0
     assert capsys.readouterr().out == f"panguard {version('panguard')}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("guard mode maybe", "Error: Invalid value for '[MODE]': 'maybe' is not one of 'learning', 'protection'."),
+        ("manager status -o xml", "Error: Invalid value for '--output' / '-o': 'xml' is not one of 'table', 'json'."),
+    ],
+)
+def test_a_refused_value_is_told_without_the_words_of_a_library(
+    line: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The reason follows the name of the option."""
+    with pytest.raises(SystemExit) as ended:
+        ROOT.main(line.split(), "panguard")
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == reason
