@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from manager.domain.agents.registry import Takeover
 from manager.domain.correlation import CorrelatorSettings, Indicator, Span
+from manager.domain.ingest.decided_sequences import DecidedSequences
 from manager.engine.settings import EngineSettings
 from manager.storage import absent_values, gathered_history
 from schemas import topics
@@ -167,6 +169,7 @@ _moments = st.tuples(st.integers(0, 10**6), st.sampled_from([0.0, 0.0, 0.0, -1.0
 """Numbers of moments at which something is in the store, each with seconds behind it."""
 
 _knowing = st.sets(st.integers(0, 40), max_size=3)
+_ranges = st.tuples(st.integers(0, 60), st.integers(0, 60)).map(lambda ends: (min(ends), max(ends)))
 _spans = st.dictionaries(_indicators, st.tuples(_moments, _moments, _knowing), max_size=6)
 _questions = st.lists(st.tuples(_indicators, _moments, _moments, _knowing), min_size=1, max_size=12)
 
@@ -192,11 +195,26 @@ def _answers(bench: Bench, questions: list[Any]) -> list[Any]:
 
 
 @settings(max_examples=examples(200), deadline=None)
-@given(read=st.sampled_from([1, 3, 64]), at_once=st.sampled_from([1, 3, 1000]), spans=_spans, questions=_questions)
+@given(
+    read=st.sampled_from([1, 3, 64]),
+    at_once=st.sampled_from([1, 3, 1000]),
+    decided=st.none() | st.builds(DecidedSequences, st.integers(0, 40), st.lists(_ranges, max_size=3)),
+    spans=_spans,
+    questions=_questions,
+)
 def test_gathered_history_answers_like_the_store(
-    bench: Bench, read: int, at_once: int, spans: dict[Indicator, Any], questions: list[Any]
+    bench: Bench,
+    *,
+    read: int,
+    at_once: int,
+    decided: DecidedSequences | None,
+    spans: dict[Indicator, Any],
+    questions: list[Any],
 ) -> None:
-    """Whatever was read together, also of other spans than are asked for, the answers are those of single questions."""
+    """Whatever was read together, also of other spans than are asked for, the answers are those of single questions.
+
+    Reports that other processes stored and on which nothing is decided yet count in neither.
+    """
     ids = [row[0] for row in bench.rows("SELECT id FROM incident ORDER BY first_seen_at, kind, value")]
     moments = _moments_of(bench)
 
@@ -207,7 +225,8 @@ def test_gathered_history_answers_like_the_store(
     missing = [Span(indicator, *span_of(*span)) for indicator, span in spans.items()]
     asked = [(indicator, *span_of(*question)) for indicator, *question in questions]
     archive = bench.store.archive
-    with looking_up(Together(NEVER, 0, read, at_once)):
+    with looking_up(Together(NEVER, 0, read, at_once)), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(archive, "_hand_over", SimpleNamespace(decided_elsewhere=decided))
         archive.expect([], lambda: missing)
         together = _answers(bench, asked)
         archive.expect([], tuple)
