@@ -23,6 +23,7 @@ _READY = "manager.ready"
 _POLL = 0.05
 _LOG_END = 10
 _LOG_BYTES = 64 * 1024
+_ROUTINE = " level=info "
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,8 @@ def start_in_background(directory: Path, arguments: Sequence[str], environment: 
         environment: The environment of the manager.
 
     Raises:
-        CommandFailed: the manager ended, or is not ready within `PATIENCE` seconds, in which case it runs on; its last
-            log lines are printed on standard error. Or its log cannot be written.
+        CommandFailed: the manager ended, or is not ready within `PATIENCE` seconds, in which case it runs on; what its
+            last log lines say beyond the reason is printed on standard error. Or its log cannot be written.
     """
     path = directory / LOG
     try:
@@ -107,11 +108,14 @@ def _last_lines(path: Path, begin: int) -> list[str]:
 
 
 def _failure(pid: int, code: int | None, lines: list[str], directory: Path) -> CommandFailed:
-    """Print the log's end, and return the error: the reason is the last error message of a manager that ended."""
+    """Print the log's end, and return the error: the reason is the last error message of a manager that ended.
+
+    Where there is a reason, the migrations of a new store and other routine before it are left to the log.
+    """
     log = directory / LOG
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     for line in lines:
-        if not line.startswith("error: "):
+        if not line.startswith("error: ") and not (errors and _ROUTINE in line):
             sys.stderr.write(f"{printable(line)}\n")
     if code is None:
         return CommandFailed(
