@@ -175,7 +175,7 @@ class HttpCore:
         self._reader = open_reader(path)
         services = Services(
             engine=EngineClient(self._engine.inbox.submit, self._woken.set),
-            queries=StoreQueries(self._reader, figures=store.agent_figures),
+            queries=StoreQueries(self._reader, figures=store.figures),
             credentials=Credentials("admin", self._fleet.registry.find_by_http_digest),
             clock=lambda: clock.read().wall,
             version="bench",

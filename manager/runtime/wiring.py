@@ -146,7 +146,7 @@ class Manager:
         self.certificates = transport.watch(self.mqtt_door.reload_certificate, self.mqtt_door.peer_expiries)
         self.certificates.tell = self.engine.system_events.certificate
         registry.register(EngineCollector(self.engine, histograms, self.certificates.expiries))
-        queries = StoreQueries(open_store_reader(self._place), self._health, self._store.agent_figures)
+        queries = StoreQueries(open_store_reader(self._place), self._health, self._store.figures)
         sender = Sender(self.mqtt_door.store_id, VERSION, socket.gethostname(), directory.webhook_secret)
         commands = EngineCommands(self.engine.inbox.submit, self.mqtt.wake)
         self.notifier = Notifier(channels, sender, queries, commands, lambda: clock.read().wall)

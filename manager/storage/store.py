@@ -23,12 +23,14 @@ from manager.storage.loading import StateLoader
 from manager.storage.location import location_of
 from manager.storage.notifications import StoredNotifications
 from manager.storage.projections.agent_organizations import AgentOrganizations
+from manager.storage.projections.last_reports import LastReports
 from manager.storage.projections.projections import REMEMBERED, Projections
 from manager.storage.projections.threat_counts import AGENTS, KINDS, SOURCES, ThreatCounts
 from manager.storage.protection import StoredProtection
 from manager.storage.pruning import DEAD_LETTERS_KEPT, Pruner
 from manager.storage.responses import StoredResponses
 from manager.storage.rows import AgentRows, SecretCipher, TokenRows, access_row, stated_row, vitals_row
+from manager.storage.running_figures import RunningFigures
 from manager.storage.sealed_values import SealedValues
 from manager.storage.statements import Statements, system_of
 from manager.storage.threat_index import indexer
@@ -75,9 +77,12 @@ class PeeweeStore:
         self._organizations = organizations = AgentOrganizations(statements)
         counts = {each.name: ThreatCounts(statements, each) for each in (KINDS, AGENTS, SOURCES)}
         threat_index = ThreatIndexer(statements, organizations)
+        self.figures = RunningFigures(AgentFigures(statements), LastReports(statements))
+        """Figures that are kept from one commit to the next."""
+        adding = {name: each.add for name, each in counts.items()}
         self._projections = Projections(
             statements,
-            {name: each.add for name, each in counts.items()},
+            adding | {AGENTS.name: self.figures.reporters.after(adding[AGENTS.name])},
             {indexer.NAME: threat_index.add},
             piece,
             remembered,
@@ -101,8 +106,6 @@ class PeeweeStore:
         )
         self._notifications = StoredNotifications(statements)
         self._events = StoredEvents(statements, events_kept)
-        self.agent_figures = AgentFigures(statements)
-        """Running counts of the agents."""
         self._begun: ExitStack | None = None
         self._commit_work: CommitWork | None = None
         self.sealed: SealedValues | None = None
@@ -127,7 +130,7 @@ class PeeweeStore:
         self._hand_over.reload()
         with self.health.errors("be read"), self.health.content("meta"):
             snapshot = self._loader.load(warm)
-            self.agent_figures.load()
+            self.figures.load()
             return snapshot
 
     def meta(self, key: str) -> str | None:
@@ -204,10 +207,10 @@ class PeeweeStore:
             self._organizations.clear()
             self._projections.forget_recent()
             self._hand_over.end(is_committed=False)
-            self.agent_figures.after_failure(is_rolled_back=isinstance(error, StoreRejected))
+            self.figures.after_failure(is_rolled_back=isinstance(error, StoreRejected))
             raise
         self._hand_over.end(is_committed=True)
-        self.agent_figures.after_commit()
+        self.figures.after_commit()
         _forget_stored(changes)
         self._backend.after_commit()
 
@@ -227,8 +230,14 @@ class PeeweeStore:
             StoreUnavailable: nothing was deleted.
         """
         self.health.require_sound()
-        with self.health.errors("prune"):
-            pruned = self._pruner.prune(order)
+        self.figures.reporters.hide()
+        try:
+            with self.health.errors("prune"):
+                pruned = self._pruner.prune(order)
+        except BaseException:
+            self.figures.after_failure(is_rolled_back=False)
+            raise
+        self.figures.after_commit()
         self._backend.after_commit()
         return pruned
 
@@ -259,12 +268,12 @@ class PeeweeStore:
             self._events.recall(len(changes.events))
             self._hand_over.reload()
             return
-        with self.agent_figures.follow(changes):
+        with self.figures.agents.follow(changes):
             new, last = self._write(changes)
         self._projections.advance(changes.threats, new, last, self._hand_over.up_to)
         self._backend.announce(changes)
         self._backend.mark(changes)
-        self.agent_figures.before_commit()
+        self.figures.before_commit()
 
     def _write(self, changes: Changes) -> tuple[int, int]:
         """Write all rows: first removals, which free hostnames for new agents; then referenced rows before others.

@@ -76,19 +76,19 @@ class _History:
         match what:
             case "commit":
                 self.store.commit(self._changes(wanted))
-                assert self.store.agent_figures.known == self._counted()
+                assert self.store.figures.agents.known == self._counted()
             case "rejected":
                 self._reject()
             case "restart":
                 self._open()
-                assert self.store.agent_figures.known is None
+                assert self.store.figures.agents.known is None
                 self.store.load()
-                assert self.store.agent_figures.known == self._counted()
+                assert self.store.figures.agents.known == self._counted()
             case "unread":
                 self._open()
             case "purge":
                 self.store.prune(PruneOrder(NOW, NOW, NOW, NOW, NOW, NOW, NOW, threats=9, ids=9, rows=9))
-        assert self.store.agent_figures.known in (None, self._counted())
+        assert self.store.figures.agents.known in (None, self._counted())
 
     def _counted(self) -> AgentCounts:
         return AgentCounts.of_values(*self._reader.values(ALL_AGENTS))

@@ -389,7 +389,7 @@ class EngineHistory(RuleBasedStateMachine):
     @invariant()
     def counted_agents(self) -> None:
         """The running counts of agents are those of the stored agents."""
-        known = self.bench.store.agent_figures.known
+        known = self.bench.store.figures.agents.known
         assert known in (None, AgentCounts.of_values(*Statements(self.bench.database).values(ALL_AGENTS)))
         assert known is not None or self.injected
 

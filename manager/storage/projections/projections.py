@@ -17,11 +17,8 @@ from manager.storage.threat_index.bitmaps import SLICE
 REMEMBERED = 8 * SLICE
 """The number of stored threats that are kept in memory until every index has processed them."""
 
-Add: TypeAlias = Callable[[int, int], None]
-"""Updates a projection with the threats from one sequence to another, both included."""
-
-AddToIndex: TypeAlias = Callable[[int, int, Sequence[RecentThreat] | None], None]
-"""The same for an index; the threats are given if all of them are in memory."""
+Add: TypeAlias = Callable[[int, int, Sequence[RecentThreat] | None], None]
+"""Updates a projection with the threats from one sequence to another, both included; they are given if in memory."""
 
 
 class Projections:
@@ -39,7 +36,7 @@ class Projections:
         self,
         statements: Statements,
         counts: Mapping[str, Add],
-        indexes: Mapping[str, AddToIndex],
+        indexes: Mapping[str, Add],
         piece: int = SLICE,
         remembered: int = REMEMBERED,
     ) -> None:
@@ -104,10 +101,8 @@ class Projections:
             self._statements.execute("projections.restart")
 
     def _take_in(self, name: str, first: int, last: int) -> None:
-        if name in self._counts:
-            self._counts[name](first, last)
-        else:
-            self._indexes[name](first, last, self._recent.between(first, last))
+        add = self._counts[name] if name in self._counts else self._indexes[name]
+        add(first, last, self._recent.between(first, last))
         self._statements.execute("projections.set_progress", (name, last))
 
     def _extent(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The threats that were stored last, kept in memory for the threat index, which need not read them back."""
+"""The threats that were stored last, kept in memory for projections, which need not read them back."""
 
 from collections.abc import Sequence
 from operator import itemgetter
@@ -6,10 +6,10 @@ from typing import TypeAlias, cast
 
 from manager.engine.batch import ThreatRow
 
-RecentThreat: TypeAlias = tuple[int, str, str, float]
-"""Agent number, type, severity and time of receipt of a stored threat."""
+RecentThreat: TypeAlias = tuple[int, str, str, float, float]
+"""Agent number, type, severity, time of receipt and event time of a stored threat."""
 
-_MEMBERS = ("agent_number", "type", "severity", "received_at")
+_MEMBERS = ("agent_number", "type", "severity", "received_at", "event_time")
 _members = itemgetter(*map(ThreatRow._fields.index, _MEMBERS))
 
 

@@ -9,9 +9,10 @@ addresses are written once, by the hour, and wait there as buckets of 0 seconds;
 up into the buckets. Queries add what waits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from manager.storage.projections.recent_threats import RecentThreat
 from manager.storage.statements import Statements
 
 FIVE_MINUTES = 300
@@ -60,7 +61,7 @@ class ThreatCounts:
         self._statements = statements
         self._counting = counting
 
-    def add(self, first: int, last: int) -> None:
+    def add(self, first: int, last: int, _threats: Sequence[RecentThreat] | None = None) -> None:
         """Count the threats from one sequence to another, both included."""
         if self._counting is SOURCES:
             self._statements.execute("counts.number_sources", (first, last))

@@ -4,7 +4,7 @@ A period is rounded down to the start of a bucket: five minutes, an hour or a da
 hours or a day for agents and sources. Agents and sources that were not seen within the period are left out.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from manager.storage.projections.threat_counts import DAY, FIVE_MINUTES, HOUR, SIX_HOURS
@@ -65,6 +65,11 @@ def _hours_since(since: float) -> _Hours:
 def agents(reader: Reader, since: float, now: float, organizations: Collection[str] | None, limit: int) -> Ranking:
     """Return the reporting agents by registry number; with a limit of 0, only their count."""
     return _ranking(reader, "agents", limit, _ranked_period(since, now, organizations))
+
+
+def fleet_agents(reader: Reader, day: Mapping[str, Any]) -> int:
+    """Return the number of agents of all organizations that reported within a day, by the parameters `day_and_week`."""
+    return int(reader.select("counts.count_fleet_agents", day)[0][0])
 
 
 def sources(reader: Reader, since: float, now: float, organizations: Collection[str] | None, limit: int) -> Ranking:

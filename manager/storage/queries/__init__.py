@@ -7,7 +7,6 @@ from peewee import Database
 from manager.domain.policies.fleet_policies import Scope
 from manager.engine.events import StoredEvent
 from manager.engine.notifications import NotificationRow, StoredCursor, ToldEvent
-from manager.storage.agent_figures import AgentFigures
 from manager.storage.health import StoreHealth
 from manager.storage.queries import (
     agents,
@@ -25,6 +24,7 @@ from manager.storage.queries import (
     threats,
 )
 from manager.storage.queries.reader import Page, Reader, Record
+from manager.storage.running_figures import RunningFigures
 
 Organizations = Collection[str] | None
 """The organizations that a query is limited to; None for all."""
@@ -38,7 +38,7 @@ class StoreQueries:
     Args:
         database: opened by `manager.storage.connection.open_reader`.
         health: records damage that a query finds.
-        figures: the running counts of the store's writer in this process; None to count for each answer.
+        figures: those of the store's writer in this process; None to count everything for each answer.
 
     Raises:
         StoreUnavailable: by any query, if the database cannot be read.
@@ -46,7 +46,7 @@ class StoreQueries:
     """
 
     def __init__(
-        self, database: Database, health: StoreHealth | None = None, figures: AgentFigures | None = None
+        self, database: Database, health: StoreHealth | None = None, figures: RunningFigures | None = None
     ) -> None:
         self._reader = Reader(database, health)
         self._figures = figures

@@ -8,10 +8,11 @@ from typing import NamedTuple, TypeAlias
 from peewee import Case
 
 from manager.domain.agents.agent import State
-from manager.storage.agent_figures import ALL_AGENTS, AgentCounts, AgentFigures
+from manager.storage.agent_figures import ALL_AGENTS, AgentCounts
 from manager.storage.projections import threat_statistics
 from manager.storage.queries import agents, incidents, policies, summary
 from manager.storage.queries.reader import Reader, Record, json_list, moment
+from manager.storage.running_figures import RunningFigures
 from manager.storage.tables import AgentTable
 
 AGENTS_SHOWN = 200
@@ -41,16 +42,16 @@ class _Figures(NamedTuple):
 _FLEET_FIGURES = (
     "counts.kinds_of_day_and_week",
     "counts.count_fleet_sources",
-    "counts.count_fleet_agents",
+    "counts.uncounted_agents",
     "incidents.count_open",
     "policies.fleet_revision",
     "agents.most_urgent",
 )
-"""The statements of `_Figures` for the fleet, beside those of its agents' counts."""
+"""The statements of `_Figures` for the fleet, beside those whose figures the store's writer keeps."""
 
 
 def overview(
-    reader: Reader, now: float, organizations: Collection[str] | None, running: AgentFigures | None = None
+    reader: Reader, now: float, organizations: Collection[str] | None, running: RunningFigures | None = None
 ) -> Record:
     """Return the counts and lists of the overview, of organizations or of all.
 
@@ -58,7 +59,7 @@ def overview(
         reader: reads the store.
         now: seconds since 1970.
         organizations: None for all.
-        running: the counts that the store's writer keeps; None where another process writes.
+        running: the figures that the store's writer keeps; None where another process writes.
     """
     if organizations is None:
         figures = _of_fleet(reader, now, running)
@@ -80,14 +81,18 @@ def overview(
     }
 
 
-def _of_fleet(reader: Reader, now: float, running: AgentFigures | None) -> _Figures:
+def _of_fleet(reader: Reader, now: float, running: RunningFigures | None) -> _Figures:
     """Return the figures of all agents, by one statement: after each the thread waits for the interpreter's lock."""
     params = threat_statistics.day_and_week(now) | {"limit": AGENTS_SHOWN}
-    kinds, *counts = reader.values(_FLEET_FIGURES, params)
-    known = None if running is None else running.known  # after the statement: never older than what it found
-    if known is None:
-        known = AgentCounts.of_values(*reader.values(ALL_AGENTS))
-    return _Figures(*known, *_day_and_week(kinds), *counts)
+    kinds, attackers, uncounted, *others = reader.values(_FLEET_FIGURES, params)
+    # What is kept is read after the statement, so that it is never older than what that found.
+    counts = None if running is None else running.agents.known
+    if counts is None:
+        counts = AgentCounts.of_values(*reader.values(ALL_AGENTS))
+    affected = None if running is None else running.reporters.count(now - DAY, json.loads(uncounted))
+    if affected is None:
+        affected = threat_statistics.fleet_agents(reader, params)
+    return _Figures(*counts, *_day_and_week(kinds), attackers, affected, *others)
 
 
 def _of_organizations(reader: Reader, now: float, organizations: Collection[str]) -> _Figures:

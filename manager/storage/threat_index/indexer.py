@@ -31,7 +31,7 @@ class ThreatIndexer:
         self._statements = statements
         self._organizations = organizations
 
-    def add(self, first: int, last: int, threats: Sequence[RecentThreat] | None = None) -> None:
+    def add(self, first: int, last: int, threats: Sequence[RecentThreat] | None) -> None:
         """Write the slice of the threats from one sequence to another; none if there are no threats.
 
         Args:
@@ -39,7 +39,7 @@ class ThreatIndexer:
             last: the last one.
             threats: all of them, if they are in memory; else they are read from the store.
         """
-        found: Sequence[tuple[int, int, str, str, float]]
+        found: Sequence[tuple[int, int, str, str, float, float]]
         if threats is not None:
             found = [(sequence, *threat) for sequence, threat in enumerate(threats, first)]
         else:
@@ -47,12 +47,12 @@ class ThreatIndexer:
         if found:
             self._write(first, last, found)
 
-    def _write(self, first: int, last: int, threats: Sequence[tuple[int, int, str, str, float]]) -> None:
-        """Write a slice of threats: sequence, agent number, type, severity and time of receipt."""
+    def _write(self, first: int, last: int, threats: Sequence[tuple[int, int, str, str, float, float]]) -> None:
+        """Write a slice of threats: sequence, agent number, type, severity, time of receipt and event time."""
         agents = [0] * (last - first + 1)
         organizations = self._organizations.of({threat[1] for threat in threats})
         positions: dict[tuple[str, str, str], list[int]] = {}
-        for sequence, agent_number, type_, severity, _ in threats:
+        for sequence, agent_number, type_, severity, _, _ in threats:
             agents[sequence - first] = agent_number
             positions.setdefault((organizations[agent_number], type_, severity), []).append(sequence - first)
         bitmaps: dict[tuple[str, str], int] = {}

@@ -69,7 +69,7 @@ class Served:
         self._engine = EngineClient(self._bench.engine.inbox.submit, self._woken.set, reply_timeout)
         services = Services(
             engine=self._engine,
-            queries=queries or StoreQueries(self._reader, figures=self._bench.store.agent_figures),
+            queries=queries or StoreQueries(self._reader, figures=self._bench.store.figures),
             credentials=Credentials(
                 ADMIN_TOKEN,
                 self._bench.fleet.registry.find_by_http_digest,

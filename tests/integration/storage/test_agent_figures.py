@@ -38,7 +38,7 @@ def test_during_a_commit_the_overview_counts_the_agents_that_the_store_has(
     path: Path, store: PeeweeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One who sees a commit's agent in the store sees it counted, too, though the writer has not been answered."""
-    queries, seen = StoreQueries(open_reading(path), figures=store.agent_figures), list[tuple[int, int]]()
+    queries, seen = StoreQueries(open_reading(path), figures=store.figures), list[tuple[int, int]]()
 
     def see() -> None:
         seen.append((len(queries.agents(limit=9)[0]), queries.overview(NOW)["totalAgents"]))
@@ -69,9 +69,9 @@ def test_after_a_commit_whose_end_is_unknown_all_agents_are_counted_anew(
         patched.setattr(SqliteBackend, "commit", commit)
         with pytest.raises(StoreUnavailable):
             store.commit(_added(1))
-    assert store.agent_figures.known is None
+    assert store.figures.agents.known is None
     store.commit(Changes(meta={"name": "value"}))
-    assert store.agent_figures.known == ({"online": 1}, {"Linux": 1}, 0)
+    assert store.figures.agents.known == ({"online": 1}, {"Linux": 1}, 0)
     store.close()
 
 

@@ -220,6 +220,31 @@ SELECT count(*) FROM (SELECT value FROM (
               = ANY (ARRAY(SELECT json_array_elements_text(%(organizations)s::json))))
 ) AS counted GROUP BY value) AS each;
 
+-- name: newest_report
+-- The time of receipt of the last threat; without threats the last day that has a count; null without any.
+SELECT coalesce(
+    (SELECT received_at FROM threat ORDER BY sequence DESC LIMIT 1),
+    (SELECT max(bucket) FROM threat_agent_count WHERE seconds = 86400)
+);
+
+-- name: last_reports
+-- The last counted report of each agent, of the days from a bucket on.
+SELECT agent_number, max(last_seen) FROM threat_agent_count WHERE seconds = 86400 AND bucket >= %s::bigint GROUP BY agent_number;
+
+-- name: last_reports_of_span
+-- The same of a span of sequences, which may not be counted.
+SELECT agent_number, max(event_time) FROM threat WHERE sequence BETWEEN %s AND %s GROUP BY agent_number;
+
+-- name: uncounted_agents
+-- The agents that reported since a time by threats that no bucket has yet: a JSON list of numbers.
+SELECT coalesce(json_agg(DISTINCT agent_number), '[]')::text
+FROM (
+    SELECT event_time, agent_number FROM threat
+    WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'agents')
+    ORDER BY sequence OFFSET 0
+) AS uncounted
+WHERE event_time >= %(since)s;
+
 -- name: count_fleet_agents
 -- The number of agents of all organizations that reported within a day.
 SELECT count(*)

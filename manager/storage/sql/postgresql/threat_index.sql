@@ -1,7 +1,8 @@
 -- Threat index: slices of consecutive threats, with a bitmap for each value that occurs in a slice.
 
 -- name: threats_of_slice
-SELECT sequence, agent_number, type, severity, received_at FROM threat WHERE sequence BETWEEN %s AND %s ORDER BY sequence;
+SELECT sequence, agent_number, type, severity, received_at, event_time FROM threat
+WHERE sequence BETWEEN %s AND %s ORDER BY sequence;
 
 -- name: insert_slice
 INSERT INTO threat_slice (first, last, earliest, latest, agents, places) VALUES (%s, %s, %s, %s, %s, %s);

@@ -189,6 +189,30 @@ SELECT count(DISTINCT value) FROM (
     GROUP BY agent_number
 ) AS counted;
 
+-- name: newest_report
+-- The time of receipt of the last threat; without threats the last day that has a count; null without any.
+SELECT coalesce(
+    (SELECT received_at FROM threat ORDER BY sequence DESC LIMIT 1),
+    (SELECT max(bucket) FROM threat_agent_count WHERE seconds = 86400)
+);
+
+-- name: last_reports
+-- The last counted report of each agent, of the days from a bucket on.
+SELECT agent_number, max(last_seen) FROM threat_agent_count WHERE seconds = 86400 AND bucket >= ? GROUP BY agent_number;
+
+-- name: last_reports_of_span
+-- The same of a span of sequences, which may not be counted.
+SELECT agent_number, max(event_time) FROM threat WHERE sequence BETWEEN ? AND ? GROUP BY agent_number;
+
+-- name: uncounted_agents
+-- The agents that reported since a time by threats that no bucket has yet: a JSON list of numbers.
+SELECT json_group_array(agent_number)
+FROM (
+    SELECT DISTINCT agent_number FROM threat
+    WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'agents')
+      AND event_time >= :since
+) AS uncounted;
+
 -- name: count_fleet_agents
 -- The number of agents of all organizations that reported within a day. The counts of each day are in the order of the
 -- agents, so they are merged without being sorted; a later day than the second one is there after a step of the clock.
