@@ -19,9 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from manager.domain.agents.agent import Agent, Credential, Door, Host, InForce, State, Vitals
+from manager.domain.agents.agent import Agent, Credential, Door, InForce, State, Vitals
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.agents.condition import Condition, EnforcedMeasures
+from manager.domain.agents.host import Host
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import Policies
 from manager.domain.policies.groups import Placement

@@ -31,7 +31,7 @@ from manager.api.engine_client import EngineClient
 from manager.api.middleware.client_address import ClientAddresses
 from manager.api.services import Services
 from manager.api.serving.server import ApiServer
-from manager.domain.agents.agent import Host
+from manager.domain.agents.host import Host
 from manager.domain.agents.registry import Takeover
 from manager.engine.batch import Publication
 from manager.engine.commands.http_agent_requests import RegisterAgent, Registered

@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.load import Sender
-from manager.domain.agents.agent import Agent, Door, Host, InForce, State, credential_of
+from manager.domain.agents.agent import Agent, Door, InForce, State, credential_of
 from manager.domain.agents.clock_offset import ClockOffset
+from manager.domain.agents.host import Host
 from manager.domain.correlation import Incident, Indicator
 from manager.domain.policies.fleet_policies import Policies
 from manager.domain.policies.groups import Placement

@@ -8,19 +8,10 @@ from typing import Any
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from manager.domain.access import AccessToken, Role
-from manager.domain.agents.agent import (
-    STAMP_IN_STORE,
-    Agent,
-    Credential,
-    Door,
-    Host,
-    InForce,
-    Reason,
-    State,
-    Vitals,
-)
+from manager.domain.agents.agent import STAMP_IN_STORE, Agent, Credential, Door, InForce, Reason, State, Vitals
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.agents.condition import Condition, EnforcedMeasures
+from manager.domain.agents.host import Host
 from manager.domain.agents.shared_values import remembering, shared_percentage
 from manager.domain.agents.tokens import Token
 

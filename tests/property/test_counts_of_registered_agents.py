@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peewee import Database
 
-from manager.domain.agents.agent import Agent, Door, Host, InForce, State, credential_of
+from manager.domain.agents.agent import Agent, Door, InForce, State, credential_of
+from manager.domain.agents.host import Host
 from manager.domain.policies.fleet_policies import Policies
 from manager.domain.policies.groups import Placement
 from manager.engine.batch import Changes, ThreatRow

@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from manager.domain.agents.agent import Host
+from manager.domain.agents.host import Host
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
 from manager.domain.response.manual_blocks import FLEET, ManualHolder
 from manager.engine.batch import Changes

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manager.domain.agents.agent import Agent, Door, Host, InForce, credential_of
+from manager.domain.agents.agent import Agent, Door, InForce, credential_of
 from manager.domain.agents.condition import Condition, EnforcedMeasures, UnenforcedMeasure
+from manager.domain.agents.host import Host
 from manager.domain.correlation import Incident, Indicator
 from manager.engine.batch import Changes
 from manager.storage import tables

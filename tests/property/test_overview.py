@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.domain.agents.agent import Agent, Door, Host, InForce, State, credential_of
+from manager.domain.agents.agent import Agent, Door, InForce, State, credential_of
+from manager.domain.agents.host import Host
 from manager.domain.correlation import Incident, Indicator
 from manager.domain.policies.fleet_policies import Policies
 from manager.domain.policies.groups import Placement

@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.domain.agents.agent import Agent, Door, Host, credential_of
+from manager.domain.agents.agent import Agent, Door, credential_of
+from manager.domain.agents.host import Host
 from manager.provisioning import plugin_commands as commands
 from manager.provisioning.logins import FleetLogins, manager_login, observer_login
 from manager.provisioning.plugin_commands import Command

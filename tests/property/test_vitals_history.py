@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from manager.domain.agents.agent import Agent, Door, Host, credential_of
+from manager.domain.agents.agent import Agent, Door, credential_of
+from manager.domain.agents.host import Host
 from manager.domain.agents.vitals_history import PERIOD, VitalsSample, period_of
 from manager.engine.batch import Changes
 from manager.engine.ports import PruneOrder

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
-from manager.domain.agents.agent import Agent, Door, Host, State, Vitals, credential_of
+from manager.domain.agents.agent import Agent, Door, State, Vitals, credential_of
 from manager.domain.agents.clock_offset import ClockOffset
+from manager.domain.agents.host import Host
 from manager.engine.agent_index import index_of
 from manager.engine.batch import Changes
 from manager.storage.postgresql import warm_agents

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manager.data_directory import DataDirectory
-from manager.domain.agents.agent import Agent, Door, Host, credential_of
+from manager.domain.agents.agent import Agent, Door, credential_of
 from manager.domain.agents.clock_offset import ClockOffset
+from manager.domain.agents.host import Host
 from manager.domain.policies.fleet_policies import Policies
 from manager.domain.policies.groups import Placement
 from manager.engine.batch import Changes

@@ -15,7 +15,7 @@ from manager.api.middleware.admission import bearer
 from manager.api.ports import DISCARD
 from manager.api.services import Services, WithServices
 from manager.domain.access import Role
-from manager.domain.agents.agent import Host
+from manager.domain.agents.host import Host
 from manager.domain.networks import network_of
 from manager.engine.commands.http_agent_requests import (
     EnrollmentLimited,

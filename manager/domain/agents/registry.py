@@ -11,8 +11,9 @@ from typing import Literal
 
 from msgspec import structs
 
-from manager.domain.agents.agent import Agent, Credential, Door, Host, RegistrationStamp, State
+from manager.domain.agents.agent import Agent, Credential, Door, RegistrationStamp, State
 from manager.domain.agents.agents_by_token import AgentsByToken
+from manager.domain.agents.host import Host
 from manager.domain.instant import Instant
 from schemas.identifiers import hostname_key
 

@@ -5,7 +5,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from manager.domain.agents.agent import Agent, Host
+from manager.domain.agents.agent import Agent
+from manager.domain.agents.host import Host
 from manager.domain.instant import Instant
 
 

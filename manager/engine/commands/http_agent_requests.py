@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from manager.domain.agents.agent import Host
+from manager.domain.agents.host import Host
 from manager.domain.http_reports import PreparedReport
 from manager.engine.commands.requests import AgentPolicy
 from schemas.fast_http_heartbeats import AnyHttpHeartbeat

@@ -3,7 +3,8 @@
 import secrets
 from typing import Literal, get_args
 
-from manager.domain.agents.agent import Agent, Door, Host, credential_of
+from manager.domain.agents.agent import Agent, Door, credential_of
+from manager.domain.agents.host import Host
 from manager.domain.agents.registry import (
     AcceptedRegistration,
     RefusedRegistration,

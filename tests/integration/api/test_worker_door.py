@@ -15,7 +15,8 @@ from manager.api.middleware.client_address import ClientAddresses
 from manager.api.ports import FutureLike
 from manager.api.serving.server import ApiServer
 from manager.api.standby import StandbyApp, StandbyServices
-from manager.domain.agents.agent import Agent, Door, Host, credential_of
+from manager.domain.agents.agent import Agent, Door, credential_of
+from manager.domain.agents.host import Host
 from manager.domain.budget import Budget
 from manager.engine.commands.http_agent_requests import HeartbeatRecorded, LearnAgent, RecordHeartbeat
 from manager.errors import LeaderNeeded, StoreUnavailable

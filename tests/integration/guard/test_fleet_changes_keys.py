@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from agent.connection.key_succession import followed
-from manager.domain.agents.agent import Agent, Door, Host, credential_of
+from manager.domain.agents.agent import Agent, Door, credential_of
 from manager.domain.agents.clock_offset import ClockOffset
+from manager.domain.agents.host import Host
 from manager.engine.batch import Changes
 from manager.engine.commands.key_requests import RotateKeys
 from schemas import topics

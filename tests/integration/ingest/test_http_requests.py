@@ -7,7 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from manager.domain.agents.agent import Host, State
+from manager.domain.agents.agent import State
+from manager.domain.agents.host import Host
 from manager.domain.correlation.reports import DATED
 from manager.domain.http_reports import prepare
 from manager.domain.ingest.topics import WORKER_LIFE

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from peewee import OperationalError
 
-from manager.domain.agents.agent import Agent, Door, Host, credential_of
+from manager.domain.agents.agent import Agent, Door, credential_of
+from manager.domain.agents.host import Host
 from manager.engine.batch import Changes
 from manager.engine.ports import CommitWork
 from manager.errors import StoreUnavailable

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from peewee import Database, OperationalError
 
-from manager.domain.agents.agent import Agent, Door, Host, credential_of
+from manager.domain.agents.agent import Agent, Door, credential_of
+from manager.domain.agents.host import Host
 from manager.engine.batch import Changes, ThreatRow
 from manager.storage import tables
 from manager.storage.sqlite.page_cache import LARGE, MANY, PERIOD, SMALL, PageCache

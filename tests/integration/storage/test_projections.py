@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from peewee import Database
 
-from manager.domain.agents.agent import Agent, Door, Host, credential_of
+from manager.domain.agents.agent import Agent, Door, credential_of
+from manager.domain.agents.host import Host
 from manager.engine.batch import Changes, ThreatRow
 from manager.engine.ports import PruneOrder
 from manager.errors import StoreRejected

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from manager.domain.agents.agent import Agent, Door, Host, credential_of
+from manager.domain.agents.agent import Agent, Door, credential_of
+from manager.domain.agents.host import Host
 from manager.engine.batch import Changes, ThreatRow
 from manager.storage import tables
 from manager.storage.queries import StoreQueries

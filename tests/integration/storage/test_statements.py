@@ -11,18 +11,9 @@ from msgspec.structs import replace
 from peewee import Database
 from psycopg import Connection
 
-from manager.domain.agents.agent import (
-    Agent,
-    Door,
-    Host,
-    InForce,
-    Reason,
-    RegistrationStamp,
-    State,
-    Vitals,
-    credential_of,
-)
+from manager.domain.agents.agent import Agent, Door, InForce, Reason, RegistrationStamp, State, Vitals, credential_of
 from manager.domain.agents.clock_offset import ClockOffset
+from manager.domain.agents.host import Host
 from manager.engine.batch import Changes
 from manager.storage import tables
 from manager.storage.statements import SQL, Statements, load_statements

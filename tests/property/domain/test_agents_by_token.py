@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.domain.agents.agent import Agent, Credential, Door, Host
+from manager.domain.agents.agent import Agent, Credential, Door
 from manager.domain.agents.agents_by_token import AgentsByToken
+from manager.domain.agents.host import Host
 
 _AGENTS = [
     Agent(

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manager.domain.agents.agent import Agent, Door, Host, credential_of
+from manager.domain.agents.agent import Agent, Door, credential_of
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.agents.clones import WINDOW, Clone, CloneTracker
+from manager.domain.agents.host import Host
 from manager.domain.instant import Instant
 from tests.support.examples import examples
 

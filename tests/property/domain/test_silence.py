@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manager.domain.agents import liveness
-from manager.domain.agents.agent import Agent, Door, Host, Reason, State, credential_of
+from manager.domain.agents.agent import Agent, Door, Reason, State, credential_of
+from manager.domain.agents.host import Host
 from manager.domain.agents.liveness import Liveness, LivenessTimes, Transition
 from manager.domain.instant import Instant
 from tests.support.examples import examples

@@ -12,7 +12,8 @@ import pytest
 from cryptography.exceptions import InvalidTag
 from msgspec.structs import replace
 
-from manager.domain.agents.agent import Agent, Door, Host, State, Vitals, credential_of
+from manager.domain.agents.agent import Agent, Door, State, Vitals, credential_of
+from manager.domain.agents.host import Host
 from manager.engine.agent_index import index_of
 from manager.engine.batch import Changes
 from manager.storage.postgresql import warm_agents

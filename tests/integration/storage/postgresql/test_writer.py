@@ -8,7 +8,8 @@ import psycopg
 import pytest
 from peewee import DatabaseError, OperationalError
 
-from manager.domain.agents.agent import Agent, Door, Host, Reason, State, credential_of
+from manager.domain.agents.agent import Agent, Door, Reason, State, credential_of
+from manager.domain.agents.host import Host
 from manager.engine.batch import AuditEntry, Changes, ThreatRow
 from manager.engine.events import EventRow
 from manager.errors import StoreRejected, StoreUnavailable

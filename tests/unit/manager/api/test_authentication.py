@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from manager.api import authentication
 from manager.api.authentication import ADMIN, Caller, Credentials
 from manager.domain.access import AccessToken, AccessTokens, Role
-from manager.domain.agents.agent import Agent, Credential, Door, Host
+from manager.domain.agents.agent import Agent, Credential, Door
+from manager.domain.agents.host import Host
 from manager.domain.agents.tokens import Token
 from schemas.keys import EnrollmentToken, ManagerKeyring
 

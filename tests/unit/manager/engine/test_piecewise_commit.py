@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from manager.domain.access import Role
-from manager.domain.agents.agent import Host
+from manager.domain.agents.host import Host
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.batch import Batch, Changes

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from manager.domain.agents.agent import Door, Host
+from manager.domain.agents.agent import Door
+from manager.domain.agents.host import Host
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.batch import Changes
 from manager.engine.commands.http_agent_requests import RecordHeartbeat, RegisterAgent

@@ -4,7 +4,8 @@ import json
 from collections import Counter
 from typing import Any
 
-from manager.domain.agents.agent import Agent, Door, Host, credential_of
+from manager.domain.agents.agent import Agent, Door, credential_of
+from manager.domain.agents.host import Host
 from manager.engine.batch import Publication
 from manager.provisioning.dynamic_security import DynamicSecurity
 from manager.provisioning.logins import FleetLogins

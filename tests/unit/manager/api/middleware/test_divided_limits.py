@@ -6,7 +6,8 @@ from manager.api.authentication import Caller, Credentials
 from manager.api.errors import TooManyRequests
 from manager.api.middleware.admission import Admission
 from manager.api.middleware.client_address import ClientAddresses
-from manager.domain.agents.agent import Agent, Door, Host, credential_of
+from manager.domain.agents.agent import Agent, Door, credential_of
+from manager.domain.agents.host import Host
 from manager.domain.budget import Budget
 
 AGENT = Agent(

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from manager.domain.agents.agent import Host, StatedPolicy
+from manager.domain.agents.agent import StatedPolicy
 from manager.domain.agents.condition import Condition
+from manager.domain.agents.host import Host
 from manager.storage import rows
 from manager.storage.queries.agent_statements import stating_agent
 from schemas.decoding import decode

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.domain.agents.agent import Agent, Door, Host, credential_of
+from manager.domain.agents.agent import Agent, Door, credential_of
+from manager.domain.agents.host import Host
 from manager.domain.agents.tokens import EnrollmentRate, Token
 from manager.domain.instant import Instant
 

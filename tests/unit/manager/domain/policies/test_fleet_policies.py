@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from manager.domain.agents.agent import Agent, Credential, Door, Host, InForce
+from manager.domain.agents.agent import Agent, Credential, Door, InForce
+from manager.domain.agents.host import Host
 from manager.domain.policies.diff import Difference, diff, is_urgent
 from manager.domain.policies.drift import drifts
 from manager.domain.policies.fleet_policies import GLOBAL, Alike, Emergency, Policies, Scope

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from manager.domain.agents.agent import Host
+from manager.domain.agents.host import Host
 from manager.engine.commands.http_agent_requests import RegisterAgent, StoreReports
 from manager.storage.queries import StoreQueries
 from schemas import topics

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from manager.domain.agents.agent import Host
+from manager.domain.agents.host import Host
 from manager.engine.commands.http_agent_requests import RecordHeartbeat, RegisterAgent, StoreReports
 from manager.engine.policies.lost_reports import WARNING
 from schemas import topics

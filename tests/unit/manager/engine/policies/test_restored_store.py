@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from agent.connection.identity import Enrolled
 from agent.policy.blocklist import OrganizationBlocklist
 from agent.storage.database import Database
-from manager.domain.agents.agent import Host
+from manager.domain.agents.host import Host
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.commands.http_agent_requests import PollPolicy, RegisterAgent
 from manager.engine.commands.requests import ReadPolicy, SetPolicy

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from manager.domain.agents.agent import Host
+from manager.domain.agents.host import Host
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.commands.http_agent_requests import PollPolicy, RegisterAgent
 from manager.engine.commands.requests import AgentPolicy, SetPolicy

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from manager.domain.agents.agent import Host
+from manager.domain.agents.host import Host
 from manager.engine.commands.http_agent_requests import RegisterAgent
 from manager.engine.commands.requests import RemoveBlock
 from schemas import topics
