@@ -59,11 +59,10 @@ class Statements:
         """Return all rows that a statement selects."""
         return list(self._database.execute_sql(self._sql[name], params).fetchall())
 
-    def records(self, name: str, params: Params = ()) -> list[dict[str, Any]]:
-        """Return all rows that a statement selects, as dicts by the names of its columns."""
+    def columns(self, name: str, params: Params = ()) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        """Return the names of the columns that a statement selects, and all rows."""
         cursor = self._database.execute_sql(self._sql[name], params)
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return tuple(column[0] for column in cursor.description), cursor.fetchall()
 
     def values(self, names: Sequence[str], params: Params = ()) -> tuple[Any, ...]:
         """Return the values of statements that select one value each, computed by one statement.

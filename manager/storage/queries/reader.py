@@ -55,14 +55,14 @@ class Reader:
         """
         return list(self.each(name, params))
 
-    def records(self, name: str, params: Params = ()) -> list[Record]:
-        """Return the rows of a named statement as dicts.
+    def columns(self, name: str, params: Params = ()) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        """Return the names of a named statement's columns, and its rows.
 
         Raises:
             StoreUnavailable: the database cannot be read.
         """
         with self._health.errors("be read"):
-            return self._statements.records(name, params)
+            return self._statements.columns(name, params)
 
     def values(self, names: Sequence[str], params: Params = ()) -> tuple[Any, ...]:
         """Return the single value of each of several named statements, computed by one statement.
