@@ -1,7 +1,5 @@
 """Notifications of two managers on one database and one broker: whichever leads tells each event once."""
 
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,7 +11,7 @@ from tests.support.mosquitto import Mosquitto
 from tests.support.postgresql import Postgresql
 from tests.support.processes import ManagerProcess
 from tests.support.receivers import http_receiver, ids_in_file, syslog_stream
-from tests.support.several_managers import DatabaseManagers, leads, stands_by
+from tests.support.several_managers import DatabaseManagers, leads, stands_by, step_down
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -118,11 +116,7 @@ def test_each_event_is_told_once_over_a_fail_over_and_a_hand_over(told: ToldMana
     assert between >= before + 6
 
     told.register(first, 10)
-    line = [sys.executable, "-m", "panguard", "manager", "step-down", "--data-dir", str(second.data)]
-    eventually(
-        lambda: subprocess.run(line, check=False, capture_output=True).returncode == 0,  # noqa: S603 -- our own
-        what="the leader steps down",
-    )
+    step_down(second)
     leads(first)
     stands_by(second)
     told.register(second, 3)

@@ -23,7 +23,7 @@ from tests.support.releases import (
     release_before,
     release_without_batches,
 )
-from tests.support.several_managers import DatabaseManagers, health, leads, role, stands_by
+from tests.support.several_managers import DatabaseManagers, health, leads, role, stands_by, step_down
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -175,16 +175,6 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 def ingests(worker: ManagerProcess) -> None:
     """Wait until a worker takes messages."""
     eventually(lambda: role(worker) == "ingest" and worker.not_ready() is None, 120, "the worker takes messages")
-
-
-def step_down(manager: ManagerProcess) -> None:
-    """Give the page's command to a leader, until it knows one that stands by."""
-    line = [sys.executable, "-m", "panguard", "manager", "step-down", "--data-dir", str(manager.data)]
-
-    def done() -> bool:
-        return subprocess.run(line, capture_output=True, timeout=120, check=False).returncode == 0  # noqa: S603 -- our own
-
-    eventually(done, 120, "the leader steps down")
 
 
 def is_refused(manager: ManagerProcess) -> str:

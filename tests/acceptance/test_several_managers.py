@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,16 +16,9 @@ from tests.support.group_services import broker, cluster
 from tests.support.mosquitto import Mosquitto
 from tests.support.postgresql import Postgresql
 from tests.support.processes import GuardProcess, ManagerProcess
-from tests.support.several_managers import DatabaseManagers, health, leads, role, stands_by
+from tests.support.several_managers import DatabaseManagers, command, health, leads, role, stands_by, step_down
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
-
-
-def command(manager: ManagerProcess, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the manager's on its own machine."""
-    line = [sys.executable, "-m", "panguard", "manager", *words, "--data-dir", str(manager.data)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603 -- our own command
-
 
 pytestmark = [
     pytest.mark.long("tests/integration/storage/postgresql/test_lease_keeper.py"),
@@ -116,7 +107,7 @@ def test_the_page_hands_the_lead_over_for_an_upgrade(managers: DatabaseManagers)
     stands_by(second)
     token = (first.data / "enroll.token").read_text()
     assert (second.data / "enroll.token").read_text() == token
-    eventually(lambda: command(first, "step-down").returncode == 0, what="the leader knows of the other")
+    step_down(first)
     leads(second)
     stands_by(first)
     assert health(second)["leader"]["epoch"] == 2
@@ -143,7 +134,7 @@ def test_a_manager_that_stepped_down_leads_again_and_keeps_nothing_of_before(
     used: list[tuple[int, int]] = []
     for round_ in range(3):
         for leader, other in ((first, second), (second, first)):
-            eventually(lambda each=leader: command(each, "step-down").returncode == 0, what="the other stands by")
+            step_down(leader)
             leads(other)
             stands_by(leader)
             set_threshold(leader, 60 + round_)
@@ -183,7 +174,7 @@ def test_requests_at_either_manager_are_answered_while_the_lead_goes_over_and_ba
         each.start()
     try:
         for leader, other in ((first, second), (second, first), (first, second)):
-            eventually(lambda each=leader: command(each, "step-down").returncode == 0, what="the other stands by")
+            step_down(leader)
             leads(other)
             stands_by(leader)
     finally:

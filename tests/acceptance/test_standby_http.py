@@ -9,12 +9,11 @@ import httpx2
 import psycopg
 import pytest
 
-from tests.acceptance.test_several_managers import command
 from tests.acceptance.test_worker_http import Group, HttpAgent
 from tests.support.group_services import broker, cluster
 from tests.support.mosquitto import Mosquitto
 from tests.support.postgresql import Postgresql
-from tests.support.several_managers import leads, role, stands_by
+from tests.support.several_managers import leads, role, stands_by, step_down
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -161,7 +160,7 @@ def test_the_lead_goes_over_and_back_while_reports_come_in(group: Group) -> None
     with senders.running():
         for _ in range(2):
             senders.more()
-            eventually(lambda each=leader: command(each, "step-down").returncode == 0, 120, "the other stands by")  # type: ignore[misc]
+            step_down(leader)
             leads(standby)
             stands_by(leader)
             eventually(lambda each=leader: group.takes(each), 120, "it serves agents again")  # type: ignore[misc]

@@ -1,6 +1,8 @@
 """Several manager processes on one database and one broker."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ class DatabaseManagers:
 def health(manager: ManagerProcess) -> dict[str, Any]:
     """Return what the door says of the manager; empty if it does not answer."""
     try:
-        answer = httpx2.get(f"{manager.http}/health", timeout=60, trust_env=False)
+        answer = httpx2.get(f"{manager.http}/health", timeout=60, verify=manager.trust, trust_env=False)
     except httpx2.HTTPError:
         return {}
     return dict(json.loads(answer.text).get("data", {}))
@@ -66,3 +68,19 @@ def leads(manager: ManagerProcess) -> None:
 def stands_by(manager: ManagerProcess) -> None:
     """Wait until a manager stands by for another that leads."""
     eventually(lambda: role(manager) == "standby" and manager.not_ready() is None, 120, "the manager stands by")
+
+
+def command(manager: ManagerProcess, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the manager's on its own machine."""
+    line = [sys.executable, "-m", "panguard", "manager", *words, "--data-dir", str(manager.data)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603 -- our own command
+
+
+def step_down(manager: ManagerProcess) -> None:
+    """Give the page's command to a leader that knows one that stands by; each try takes a process."""
+    eventually(
+        lambda: "standby" in {each["role"] for each in health(manager).get("managers", [])},
+        120,
+        "the leader knows one that stands by",
+    )
+    eventually(lambda: command(manager, "step-down").returncode == 0, 120, "the leader steps down")
