@@ -56,7 +56,7 @@ SEEN = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=examples(40))
+@settings(deadline=None, max_examples=examples(25))
 @given(st.lists(st.lists(SEEN, min_size=PIECE, max_size=2 * PIECE), min_size=3, max_size=6), st.integers(0, DAY - 1))
 def test_every_period_has_the_threats_since_its_first_bucket(batches: list[list[Seen]], of_day: int) -> None:
     """Threats that are counted are rounded to their bucket, others are exact; a kind without threats is left out."""

@@ -53,7 +53,7 @@ step: st.SearchStrategy[tuple[str, int, list[tuple[int, str, float]]]] = st.one_
 )
 
 
-@settings(deadline=None, max_examples=examples(60))
+@settings(deadline=None, max_examples=examples(25))
 @given(st.lists(step, min_size=1, max_size=12), st.integers(1, 3))
 def test_every_period_counts_the_addresses_that_were_seen_in_it(
     steps: list[tuple[str, int, list[tuple[int, str, float]]]], at_once: int

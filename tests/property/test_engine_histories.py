@@ -58,7 +58,6 @@ from schemas.http_agents import HttpHeartbeat
 from schemas.limits import MESSAGE_LIMIT
 from tests.support.engine import Bench, prepared_reports
 from tests.support.examples import examples
-from tests.support.migrated_store import forgo_durability
 from tests.support.simulated import SimulatedAgent
 
 pytestmark = pytest.mark.long("tests/unit/manager/engine/test_failure_isolation.py")
@@ -106,7 +105,6 @@ class EngineHistory(RuleBasedStateMachine):
         structlog.configure(processors=[_drop])
         self.directory = tempfile.TemporaryDirectory()
         self.bench = Bench(Path(self.directory.name))
-        forgo_durability(self.bench.database)
         self.agents: list[SimulatedAgent] = []
         self.http_agents: list[str] = []
         self.sent: dict[tuple[str, str], int] = {}
@@ -370,7 +368,6 @@ class EngineHistory(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.bench.crash()
-        forgo_durability(self.bench.database)
 
     # Claims.
 

@@ -19,7 +19,6 @@ from manager.storage import absent_values, gathered_history
 from schemas import topics
 from tests.support.engine import Bench
 from tests.support.examples import examples
-from tests.support.migrated_store import forgo_durability
 
 AGENTS = 3
 NEVER = 10**9
@@ -91,7 +90,6 @@ def _incidents(together: Together, thresholds: CorrelatorSettings, course: Cours
     """Return the incidents after some reports, a restart and one batch of others."""
     with tempfile.TemporaryDirectory() as directory, looking_up(together):
         bench = Bench(Path(directory), EngineSettings(takeover=Takeover.ALLOW, correlator=thresholds))
-        forgo_durability(bench.database)
         token = bench.token()
         agents = [bench.enroll(f"host-{number}", token) for number in range(AGENTS)]
         for reports in (course.before, course.batch):
@@ -107,7 +105,6 @@ def _incidents(together: Together, thresholds: CorrelatorSettings, course: Cours
                 bench.began += course.step
                 bench.engine.step(bench.now)
                 bench.crash()
-                forgo_durability(bench.database)
         bench.pass_time(1.0)
         assert bench.failures() == {}
         members = bench.rows(
@@ -139,7 +136,6 @@ def test_a_look_up_for_the_batch_decides_like_one_for_each_value(
 def bench(each_system: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """Provide a store with runs, reports of one moment, incidents that came again, and a step of the clock."""
     bench = Bench(tmp_path_factory.mktemp(each_system))
-    forgo_durability(bench.database)
     token = bench.token()
     agents = [bench.enroll(f"host-{number}", token) for number in range(AGENTS)]
     for number in range(24):

@@ -9,7 +9,6 @@ import structlog
 
 from schemas import topics
 from tests.support.engine import Bench
-from tests.support.migrated_store import forgo_durability
 
 pytestmark = pytest.mark.usefixtures("each_system")
 
@@ -29,7 +28,6 @@ def test_late_reports_open_no_second_incident(tmp_path: Path, seed: int, most: f
     """A third of the reports arrives up to `most` seconds late, after incidents closed and left memory, too."""
     chance = random.Random(seed)  # noqa: S311 -- the same arrivals each time
     bench = Bench(tmp_path)
-    forgo_durability(bench.database)
     token = bench.token()
     agents = [bench.enroll(f"srv-{number}", token) for number in range(AGENTS)]
     for agent in agents:

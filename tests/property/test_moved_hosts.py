@@ -22,7 +22,6 @@ from manager.errors import ManagerError, StoreUnavailable
 from tests.support.attacks import attack, trusted
 from tests.support.engine import Bench
 from tests.support.examples import examples
-from tests.support.migrated_store import forgo_durability
 from tests.support.simulated import SimulatedAgent
 
 pytestmark = pytest.mark.long("tests/unit/manager/engine/response/test_ownership.py")
@@ -42,7 +41,6 @@ class MovedHosts(RuleBasedStateMachine):
     def begin(self) -> None:
         self.directory = tempfile.TemporaryDirectory()
         self.bench = Bench(Path(self.directory.name))
-        forgo_durability(self.bench.database)
         self.agents = trusted(self.bench, "a", "b", "c", organization_id="acme")
         self.unused = list(ATTACKERS)
 
@@ -89,7 +87,6 @@ class MovedHosts(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         self.bench.crash()
-        forgo_durability(self.bench.database)
         self.bench.pass_time(1)
 
     @invariant()

@@ -31,7 +31,6 @@ from tests.support.attacks import attack, trusted
 from tests.support.engine import Bench
 from tests.support.examples import examples
 from tests.support.memory import memory_of
-from tests.support.migrated_store import forgo_durability
 
 pytestmark = pytest.mark.usefixtures("each_system")
 
@@ -93,7 +92,6 @@ def test_memory_is_as_a_restart_loads_it(batches: list[tuple[list[tuple[str, int
     """After any batches of commands, of each of which the store may reject a kind of change."""
     with tempfile.TemporaryDirectory() as directory:
         bench = Bench(Path(directory))
-        forgo_durability(bench.database)
         agents = trusted(bench, "a", "b", "c")
         attack(bench, *agents[:2])
         attack(bench, *agents[1:], sourceIp="203.0.113.1")

@@ -31,7 +31,6 @@ from manager.errors import ManagerError
 from schemas import topics
 from tests.property.test_engine_histories import HISTORIES
 from tests.support.engine import START, Bench
-from tests.support.migrated_store import forgo_durability
 from tests.support.simulated import SimulatedAgent
 
 pytestmark = pytest.mark.long("tests/unit/manager/engine/response/test_restart_of_correlation.py")
@@ -49,7 +48,6 @@ class Manager:
     def __init__(self) -> None:
         self.directory = tempfile.TemporaryDirectory()
         self.bench = Bench(Path(self.directory.name), SETTINGS)
-        forgo_durability(self.bench.database)
         token = self.bench.token()
         self.agents = [self.bench.enroll(f"host-{number}", token) for number in range(AGENTS)]
         self.bench.pass_time(1)
@@ -219,7 +217,6 @@ class RestartedManager(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.restarted.bench.crash()
-        forgo_durability(self.restarted.bench.database)
 
     def compare(self) -> None:
         """Compare all decisions after the next second: incidents are closed once a second, from the start on."""

@@ -27,7 +27,7 @@ from schemas.http_agents import HttpEvents
 from schemas.keys import EnrollmentToken, ManagerKeyring
 from schemas.limits import BODY_LIMIT
 from schemas.topics import Topic
-from tests.support.migrated_store import open_migrated
+from tests.support.migrated_store import forgo_durability, open_migrated
 from tests.support.simulated import SimulatedAgent
 
 START = 1_800_000_000.0
@@ -100,6 +100,7 @@ class Bench:
         """Build the core from the store, as a restart does."""
         path = self.directory / "panguard.db"
         self.database = open_migrated(path)
+        forgo_durability(self.database)
         tables.database.initialize(self.database)
         self.store = PeeweeStore(self.database, self.keyring.store_key)
         self.store.sealed = SealedValues(self.database, bytes(32))
