@@ -29,7 +29,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.long("tests/unit/manager/notifications/test_worker.py")
 
-KILLS = 10
+KILLS = 5
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def _told(manager: ManagerProcess) -> set[str]:
     return found
 
 
-def test_killed_ten_times_a_manager_tells_every_event_at_least_once(tmp_path: Path, stack: ExitStack) -> None:
+def test_killed_five_times_a_manager_tells_every_event_at_least_once(tmp_path: Path, stack: ExitStack) -> None:
     """File, webhook, syslog and mail get each event or test; a kill repeats at most one for each, by its id."""
     hook, mails = stack.enter_context(http_receiver()), stack.enter_context(mail_server())
     stream, datagrams = stack.enter_context(syslog_stream()), stack.enter_context(syslog_datagrams())

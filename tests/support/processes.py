@@ -65,7 +65,7 @@ class Panguard:
             for line in output:
                 self.lines.append(line.decode(errors="replace").strip())
 
-    def line(self, start: str, within: float = 60.0) -> str:
+    def line(self, start: str, within: float = 120.0) -> str:
         """Return the first printed line that starts so."""
 
         def look() -> str | None:
@@ -356,7 +356,7 @@ class GuardProcess:
         self.running = Panguard(log, *start, environment=self._environment)
         return self.agent_id() if wait else ""
 
-    def agent_id(self, within: float = 60.0) -> str:
+    def agent_id(self, within: float = 120.0) -> str:
         """Return the id that it printed, or prints within so many seconds."""
         assert self.running is not None
         line = self.running.line("guard ready ", within)

@@ -12,7 +12,7 @@ _LONGEST_PAUSE = 0.25
 """Seconds between two looks, however long the wait: one may take a request, a connection to a database, a process."""
 
 
-def eventually(look: Callable[[], T], within: float = 60.0, what: str = "", pause: float = 0.05) -> T:
+def eventually(look: Callable[[], T], within: float = 120.0, what: str = "", pause: float = 0.05) -> T:
     """Return the first true value of `look`; fail if there is none within so many seconds.
 
     Args:

@@ -74,7 +74,7 @@ def test_every_route_is_as_described(described: Described, mode: GenerationMode)
 def _try(operation: Any, mode: GenerationMode, agent_id: str) -> None:
     headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 
-    @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), database=None, phases=_PHASES)
+    @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), database=None, phases=_PHASES)
     @given(case=operation.as_strategy(generation_mode=mode), known=st.booleans())
     def every(case: schemathesis.Case, *, known: bool) -> None:
         if known and "agent_id" in case.path_parameters and case.method != "DELETE":

@@ -10,7 +10,7 @@ from typing import Any
 from agent.status import inspect_guard
 from tests.integration.guard.sshd_log import SshdLog
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 QUICK = {
     "PANGUARD_HEARTBEAT_INTERVAL": "0.2",

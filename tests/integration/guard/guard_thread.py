@@ -14,7 +14,7 @@ from agent.status import inspect_guard
 from schemas.presence import Mode
 from tests.integration.guard.sshd_log import SshdLog
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 QUICK = GuardSettings(
     heartbeat_interval=0.2,

@@ -26,7 +26,7 @@ from schemas.topics import Topic
 from tests.support import waiting
 from tests.support.mqtt_client import MqttClient
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 def eventually(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:

@@ -23,7 +23,7 @@ AGENT = "ag-0123456789abcdef"
 THREATS = topics.THREATS.address(AGENT)
 HEARTBEAT = topics.HEARTBEAT.address(AGENT)
 PRESENCE = topics.MANAGER_PRESENCE.address()
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 
 
 class Notes:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 Tampering = Callable[[Message], Iterable[Message]]
 """What becomes of a message on its way through the broker: nothing, itself, or any others."""
 
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 
 
 def honest(message: Message) -> Iterable[Message]:

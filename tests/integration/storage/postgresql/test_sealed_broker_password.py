@@ -23,7 +23,7 @@ from tests.support.mosquitto import Mosquitto
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.mosquitto]
 
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 
 
 @pytest.fixture
