@@ -41,7 +41,7 @@ class EmbeddedBroker:
         config: Mapping[str, Any],
         *,
         module: str = "manager.broker.process",
-        ready_within: float = 20.0,
+        ready_within: float = 60.0,
         silence: float = SILENCE_SECONDS,
         on_exit: Callable[[int], None] | None = None,
     ) -> None:
