@@ -115,7 +115,7 @@ class HttpAgent:
     """An agent that speaks HTTP, on one kept connection to one door."""
 
     def __init__(self, door: ManagerProcess, hostname: str) -> None:
-        self.client = httpx2.Client(base_url=door.http, timeout=60, trust_env=False)
+        self.client = httpx2.Client(base_url=door.http, timeout=60, verify=door.trust, trust_env=False)
         body = {"hostname": hostname, "os": "linux 6.1", "arch": "x64", "version": "1.4.2"}
         answer = self.client.post("/api/agents/register", json=body)
         assert answer.status_code == 201, answer.text
@@ -126,7 +126,9 @@ class HttpAgent:
         """Return the same agent at another door."""
         other = object.__new__(HttpAgent)
         other.agent_id = self.agent_id
-        other.client = httpx2.Client(base_url=door.http, headers=self.client.headers, timeout=60, trust_env=False)
+        other.client = httpx2.Client(
+            base_url=door.http, headers=self.client.headers, timeout=60, verify=door.trust, trust_env=False
+        )
         return other
 
     def post(self, last: str, body: Any) -> httpx2.Response:
