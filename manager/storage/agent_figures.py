@@ -65,13 +65,13 @@ class AgentFigures:
     @contextmanager
     def follow(self, changes: Changes) -> Iterator[None]:
         """Follow the changes that are written meanwhile."""
-        numbers = json.dumps(self._changed(changes)) if self._committed is not None else "[]"
-        if self._committed is None or numbers == "[]":
+        chosen = _changed(changes) if self._committed is not None else None
+        if self._committed is None or chosen is None:
             yield
             return
-        before = self._some(numbers)
+        before = self._some(chosen)
         yield
-        after = self._some(numbers)
+        after = self._some(chosen)
         if after != before:
             self._written = self._committed.changed(before, after)
 
@@ -98,13 +98,15 @@ class AgentFigures:
     def _all(self) -> AgentCounts:
         return AgentCounts.of_values(*self._statements.values(ALL_AGENTS))
 
-    def _changed(self, changes: Changes) -> list[int]:
-        """Return the numbers of the agents that changes write, of which some may have a policy alone."""
-        found = {agent.number for agent in (*changes.agents.values(), *changes.stated.values(), *changes.removed)}
-        others = changes.policies.keys() - changes.agents.keys()
-        if others:
-            found.update(number for (number,) in self._statements.rows("agents.numbers", (json.dumps(list(others)),)))
-        return list(found)
+    def _some(self, chosen: tuple[str, str]) -> list[tuple[Any, ...]]:
+        return sorted(self._statements.rows("agents.count_some", chosen))
 
-    def _some(self, numbers: str) -> list[tuple[Any, ...]]:
-        return sorted(self._statements.rows("agents.count_some", (numbers,)))
+
+def _changed(changes: Changes) -> tuple[str, str] | None:
+    """Return the agents that changes write, as JSON lists of numbers and of ids, or None without any.
+
+    Ids are those of agents of which only a policy is written: that saves a question for their numbers.
+    """
+    numbers = {agent.number for agent in (*changes.agents.values(), *changes.stated.values(), *changes.removed)}
+    ids = changes.policies.keys() - changes.agents.keys()
+    return (json.dumps(list(numbers)), json.dumps(list(ids))) if numbers or ids else None

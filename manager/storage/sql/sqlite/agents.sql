@@ -192,15 +192,14 @@ FROM (SELECT state, count(*) AS number FROM agent WHERE removed_at IS NULL GROUP
 SELECT json_group_object(os, number)
 FROM (SELECT os, count(*) AS number FROM agent WHERE removed_at IS NULL AND os >= '' GROUP BY os) AS counted;
 
--- name: numbers
--- The numbers of agents in a JSON list of ids.
-SELECT number FROM json_each(?) AS wanted CROSS JOIN agent ON agent_id = wanted.value;
-
 -- name: count_some
--- The registered agents of a JSON list of numbers by state, operating system, and whether they applied their effective policy.
+-- The registered agents of a JSON list of numbers, and of one of ids, by state, operating system, and whether they applied their effective policy.
 SELECT state, os, coalesce(agent_policy.version = policy_version AND digest = policy_digest, false), count(*)
-FROM json_each(?) AS wanted
-CROSS JOIN agent ON number = wanted.value
+FROM (
+    SELECT value AS chosen FROM json_each(?)
+    UNION SELECT number FROM json_each(?) AS named CROSS JOIN agent ON agent_id = named.value
+)
+CROSS JOIN agent ON number = chosen
 LEFT JOIN agent_policy ON agent_policy.agent_number = agent.number
 WHERE removed_at IS NULL
 GROUP BY 1, 2, 3;
