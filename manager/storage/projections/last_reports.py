@@ -38,13 +38,14 @@ class LastReports:
         self._since = inf
         self._is_loaded = False
         self._pending: list[_Reports] = []
-        self._is_hidden = True
+        self.is_hidden = True
+        """Whether a commit hides the last reports, or they are not known."""
         self._changes = 0
 
     def load(self) -> None:
         """Read the last reports from the counts of the newest days; without it, the first commit does."""
         self._load()
-        self._is_hidden = False
+        self.is_hidden = False
 
     def after(self, count: Add) -> Add:
         """Return what counts threats by agent and has them followed here."""
@@ -62,27 +63,27 @@ class LastReports:
 
     def hide(self) -> None:
         """Let nobody count until the end of the transaction."""
-        self._is_hidden = True
+        self.is_hidden = True
 
     def before_commit(self) -> None:
         """Let nobody count until the commit's end if it changes the last reports; called in its transaction."""
         if not self._is_loaded:
             self._load()
         elif self._pending:
-            self._is_hidden = True
+            self.is_hidden = True
 
     def after_commit(self) -> None:
         """Take the counted reports over."""
         pending, self._pending = self._pending, []
         for reports in pending:
             self._take(reports)
-        self._is_hidden = not self._is_loaded
+        self.is_hidden = not self._is_loaded
 
     def after_failure(self, *, is_rolled_back: bool) -> None:
         """Drop the counted reports; forget all where it is unknown whether they were committed."""
         self._pending.clear()
         self._is_loaded = self._is_loaded and is_rolled_back
-        self._is_hidden = not self._is_loaded
+        self.is_hidden = not self._is_loaded
 
     def count(self, since: float, uncounted: Collection[int]) -> int | None:
         """Return the number of agents that reported since a time; None if it is not known just now.
@@ -92,12 +93,12 @@ class LastReports:
             uncounted: the agents that reported since then by threats that are not counted yet.
         """
         changes = self._changes
-        if self._is_hidden or since < self._since:
+        if self.is_hidden or since < self._since:
             return None
         times = self._times
         found = len([1 for at in times if at >= since])
         found += sum(number >= len(times) or times[number] < since for number in uncounted)
-        return None if self._is_hidden or changes != self._changes else found
+        return None if self.is_hidden or changes != self._changes else found
 
     def _load(self) -> None:
         ((newest,),) = self._statements.rows("counts.newest_report")

@@ -86,6 +86,8 @@ def _of_fleet(reader: Reader, now: float, running: RunningFigures | None) -> _Fi
     params = threat_statistics.day_and_week(now) | {"limit": AGENTS_SHOWN}
     kinds, attackers, uncounted, *others = reader.values(_FLEET_FIGURES, params)
     # What is kept is read after the statement, so that it is never older than what that found.
+    if running is not None:
+        running.wait()
     counts = None if running is None else running.agents.known
     if counts is None:
         counts = AgentCounts.of_values(*reader.values(ALL_AGENTS))

@@ -1,7 +1,9 @@
 """Running counts of agents while a commit is under way, and after one that failed."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -12,8 +14,10 @@ from manager.domain.agents.host import Host
 from manager.engine.batch import Changes
 from manager.engine.ports import CommitWork
 from manager.errors import StoreUnavailable
-from manager.storage import tables
+from manager.storage import running_figures, tables
+from manager.storage.agent_figures import ALL_AGENTS
 from manager.storage.queries import StoreQueries
+from manager.storage.queries.reader import Reader
 from manager.storage.sqlite.backend import SqliteBackend
 from manager.storage.store import PeeweeStore
 from tests.support.migrated_store import open_migrated, open_reading
@@ -54,6 +58,39 @@ def test_during_a_commit_the_overview_counts_the_agents_that_the_store_has(
         store.commit(_added(number))
         see()
     assert seen == [(0, 0), (1, 1), (1, 1), (1, 1), (2, 2), (2, 2)]
+    store.close()
+
+
+def test_an_overview_waits_for_the_end_of_a_commit(
+    path: Path, store: PeeweeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To count all agents meanwhile would take longer; afterwards it has what the commit changed."""
+    queries, waits, counted = StoreQueries(open_reading(path), figures=store.figures), Event(), list[Any]()
+    values = Reader.values
+    monkeypatch.setattr(running_figures, "_PATIENCE", 60.0)
+    monkeypatch.setattr(
+        Reader, "values", lambda reader, names, *given: counted.append(names) or values(reader, names, *given)
+    )
+
+    class Shown(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.set()
+            return super().wait(timeout)
+
+    object.__setattr__(store.figures, "_shown", Shown())
+    with ThreadPoolExecutor(1) as reading:
+        answers = []
+
+        def commit(_self: Any, end: Callable[[], None], _threats: int, _work: CommitWork | None) -> None:
+            answers.append(reading.submit(queries.overview, NOW))
+            answers[0].add_done_callback(lambda _: waits.set())
+            assert waits.wait(60)
+            end()
+
+        monkeypatch.setattr(SqliteBackend, "commit", commit)
+        store.commit(_added(1))
+        assert answers[0].result(60)["totalAgents"] == 1
+    assert ALL_AGENTS not in counted
     store.close()
 
 
