@@ -152,23 +152,28 @@ def every_filter(bench: Bench, queries: StoreQueries) -> None:
             and (organizations is None or AGENTS[row.agent_number] in organizations)
             and agent in {None, row.agent_number}
         ]
-        found: list[str] = []
-        limit, cursor = next(limits), None
-        while True:
-            records, cursor = queries.threats(
-                since=since,
-                severity=severity,
-                type_=type_,
-                organizations=organizations,
-                agent_id=None if agent is None else f"ag-{agent:016x}",
-                limit=limit,
-                cursor=cursor,
-            )
-            assert len(records) <= limit
-            found += [record["id"] for record in records]
-            if cursor is None:
-                break
+        found = found_in_pages(
+            queries,
+            next(limits),
+            since=since,
+            severity=severity,
+            type_=type_,
+            organizations=organizations,
+            agent_id=None if agent is None else f"ag-{agent:016x}",
+        )
         assert found == expected
+
+
+def found_in_pages(queries: StoreQueries, limit: int, **filters: Any) -> list[str]:
+    """Return the ids of all threats that filters match, read by pages of a limit."""
+    found: list[str] = []
+    cursor = None
+    while True:
+        records, cursor = queries.threats(**filters, limit=limit, cursor=cursor)
+        assert len(records) <= limit
+        found += [record["id"] for record in records]
+        if cursor is None:
+            return found
 
 
 @settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -198,21 +203,15 @@ def every_search(bench: Bench, queries: StoreQueries) -> None:
             and type_ in {None, row.type}
             and agent in {None, row.agent_number}
         ]
-        found: list[str] = []
-        limit, cursor = next(limits), None
-        while True:
-            records, cursor = queries.threats(
-                source_ip=source,
-                technique=technique,
-                since=since,
-                type_=type_,
-                agent_id=None if agent is None else f"ag-{agent:016x}",
-                limit=limit,
-                cursor=cursor,
-            )
-            found += [record["id"] for record in records]
-            if cursor is None:
-                break
+        found = found_in_pages(
+            queries,
+            next(limits),
+            source_ip=source,
+            technique=technique,
+            since=since,
+            type_=type_,
+            agent_id=None if agent is None else f"ag-{agent:016x}",
+        )
         assert found == expected
 
 

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from functools import lru_cache, reduce
+from functools import reduce
 from operator import and_, or_
 from typing import Any, NamedTuple
 
 from peewee import JOIN, OP, Case, Expression, fn
 
 from manager.domain.agents.agent import State
+from manager.domain.agents.shared_values import remembering
 from manager.domain.agents.vitals_history import KEPT_FOR, PERIOD, period_of
 from manager.domain.policies.fleet_policies import Scope
 from manager.domain.policies.groups import PolicyGroup
@@ -22,6 +23,8 @@ HISTORY_SHOWN = 20
 """The maximum number of changes of state in an agent's own record."""
 
 _RECORDS_SHARED = 512
+_LONGEST_SHARED = 4096
+"""The number of records that are kept, and the maximum number of characters in the texts of one."""
 
 _LIVING = AgentTable.removed_at.is_null()
 _NOT_HOLDING = ("ineffective", "refused", "impossible", "failed")
@@ -206,10 +209,16 @@ def of_numbers(reader: Reader, numbers: str) -> list[Record]:
     return [_shared_record(columns, row) for row in rows]
 
 
-@lru_cache(_RECORDS_SHARED)
-def _shared_record(columns: tuple[str, ...], row: tuple[Any, ...]) -> Record:
+def _record(columns: tuple[str, ...], row: tuple[Any, ...]) -> Record:
     """Return the record of a row: the agents that the overview shows first are silent, and their rows stay."""
     return record_of(dict(zip(columns, row, strict=True)))
+
+
+def _length_of_row(_columns: tuple[str, ...], row: tuple[Any, ...]) -> int:
+    return sum([len(each) for each in row if isinstance(each, str)])
+
+
+_shared_record = remembering(_record, _length_of_row, _RECORDS_SHARED, longest=_LONGEST_SHARED)
 
 
 def organization_of(reader: Reader, agent_id: str) -> str | None:

@@ -4,6 +4,7 @@ import json
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -11,6 +12,7 @@ from manager.domain.agents.agent import StatedPolicy
 from manager.domain.agents.condition import Condition
 from manager.domain.agents.host import Host
 from manager.storage import rows
+from manager.storage.queries import agents
 from manager.storage.queries.agent_statements import stating_agent
 from schemas.decoding import decode
 from schemas.fast_heartbeats import fast_heartbeat
@@ -72,6 +74,12 @@ def _read_addresses(number: int) -> Any:
     return rows._texts(json.dumps([_long(number, 64) for _ in range(32)]))
 
 
+def _read_record(number: int) -> Any:
+    columns = ("enforced",)
+    with patch.object(agents, "record_of", dict):
+        return agents._shared_record(columns, (json.dumps(_enforced(40_000 + number)),))
+
+
 def _read_statement(number: int) -> Any:
     row = dict.fromkeys(("agent_id", "hostname", "policy_state", "door", "enforcement", "mode"), "")
     return stating_agent(
@@ -83,7 +91,7 @@ def _read_statement(number: int) -> Any:
     "state",
     [
         _state_measures, _state_measures_slowly, _state_digest, _state_error, _state_tags, _state_version,
-        _read_measures, _read_addresses, _read_statement,
+        _read_measures, _read_addresses, _read_record, _read_statement,
     ],
 )  # fmt: skip
 def test_long_texts_of_an_agent_leave_memory_with_their_message(state: Callable[[int], Any]) -> None:
