@@ -15,6 +15,8 @@ LOGIN_COUNTS_FOR = 7 * 86_400.0
 _KEPT_FOR = LOGIN_COUNTS_FOR
 _MOST = 100_000
 _LONGEST_PATH = 256
+_LONGEST_TEXT = 256
+"""The maximum length of a path, and of an address or hash, in characters."""
 
 _SYSTEM_PATH = re.compile(
     r"/(?:usr/)?(?:bin|sbin|lib|lib32|lib64|libx32|libexec)/"
@@ -156,8 +158,9 @@ class EvidenceIndex:
 
 
 def _text(evidence: Mapping[str, Any], key: str) -> str | None:
+    """Return a text of the evidence; a longer one is no indicator, and would stay in the cache of `indicators_of`."""
     value = evidence.get(key)
-    return value if isinstance(value, str) else None
+    return value if isinstance(value, str) and len(value) <= _LONGEST_TEXT else None
 
 
 def _moment(value: Any) -> float | None:

@@ -11,6 +11,7 @@ import pytest
 from manager.domain.agents.agent import StatedPolicy
 from manager.domain.agents.condition import Condition
 from manager.domain.agents.host import Host
+from manager.domain.response.evidence_index import EvidenceIndex
 from manager.storage import rows
 from manager.storage.queries import agents
 from manager.storage.queries.agent_statements import stating_agent
@@ -74,6 +75,16 @@ def _read_addresses(number: int) -> Any:
     return rows._texts(json.dumps([_long(number, 64) for _ in range(32)]))
 
 
+def _report_evidence(number: int) -> Any:
+    evidence = {
+        "filePath": "/bin/sh",
+        "fileHash": _long(number, 5_000),
+        "sourceIp": _long(number, 5_000),
+        "lastLogin": 1,
+    }
+    return EvidenceIndex().record("default", None, "ag-1", evidence, 1.0)
+
+
 def _read_record(number: int) -> Any:
     columns = ("enforced",)
     with patch.object(agents, "record_of", dict):
@@ -91,7 +102,7 @@ def _read_statement(number: int) -> Any:
     "state",
     [
         _state_measures, _state_measures_slowly, _state_digest, _state_error, _state_tags, _state_version,
-        _read_measures, _read_addresses, _read_record, _read_statement,
+        _read_measures, _read_addresses, _read_record, _report_evidence, _read_statement,
     ],
 )  # fmt: skip
 def test_long_texts_of_an_agent_leave_memory_with_their_message(state: Callable[[int], Any]) -> None:
